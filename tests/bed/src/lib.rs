@@ -1,0 +1,7 @@
+//! What tests and developers need around wasklet: guests built from source and a real Kubernetes control plane.
+//!
+//! Comes in: this repository's sources. Goes out: an OCI layout of guest images, a running control plane, cluster
+//! verbs for tests. Never here: anything the product itself depends on.
+
+pub mod control_plane;
+pub mod guests;
