@@ -1,1 +1,18 @@
-//! placeholder
+//! OCI images of WebAssembly: what an image is called, where it comes from and where it is kept.
+//!
+//! In come image references, credentials, registries and local OCI layout directories; out come [`Image`]s whose wasm
+//! is a verified file on disk. Nothing here runs wasm, speaks CRI or knows a pod: the runtime asks for an image, and
+//! gets the path of its wasm and what its configuration says, or an error a user can act on.
+//!
+//! - [`Reference`], [`Digest`]: names, as Docker and Kubernetes read them
+//! - [`pack`]: a wasm binary as a CNCF wasm OCI artifact, written to an OCI layout
+//! - [`Store`]: blobs by digest and the table of images, shared by processes
+
+mod digest;
+mod durable;
+mod manifest;
+pub mod pack;
+mod reference;
+
+pub use digest::{Digest, DigestError};
+pub use reference::{Reference, ReferenceError};
