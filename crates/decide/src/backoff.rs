@@ -1,0 +1,76 @@
+//! How long to wait before trying again. The numbers are the kubelet's.
+
+use crate::time::{Timestamp, after, between};
+use std::time::Duration;
+
+/// Longest wait between restarts and between pulls.
+const LONGEST: Duration = Duration::from_mins(5);
+/// A run as long as this ends a streak of restarts.
+const LONG_RUN: Duration = Duration::from_mins(10);
+/// First wait, doubled each time.
+const FIRST: Duration = Duration::from_secs(10);
+/// Longest wait between tries of an effect on this node.
+const LONGEST_EFFECT: Duration = Duration::from_mins(2);
+
+/// Restarts of one container in a row, none of them after a long run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Streak {
+    /// What was restarted: another image or other resources begin a new streak.
+    pub of: String,
+    /// How many restarts.
+    pub restarts: u32,
+}
+
+impl Streak {
+    /// How long to wait after the end of a run from `started_at` to `finished_at` of what `key` stands for.
+    #[must_use]
+    pub fn wait(&self, key: &str, started_at: Option<Timestamp>, finished_at: Timestamp) -> Duration {
+        doubled(FIRST, LONGEST, self.counted(key, started_at, finished_at))
+    }
+
+    /// The streak once a run from `started_at` to `finished_at` was followed by a restart.
+    #[must_use]
+    pub fn restarted(&self, key: &str, started_at: Option<Timestamp>, finished_at: Timestamp) -> Streak {
+        let restarts = self.counted(key, started_at, finished_at).saturating_add(1);
+        Streak { of: key.to_owned(), restarts }
+    }
+
+    /// The restarts that count against the next one.
+    fn counted(&self, key: &str, started_at: Option<Timestamp>, finished_at: Timestamp) -> u32 {
+        let long = started_at.is_some_and(|at| between(at, finished_at) >= LONG_RUN);
+        if long || self.of != key { 0 } else { self.restarts }
+    }
+}
+
+/// When a pull that failed `attempts` times in a row, last at `at`, is tried again.
+#[must_use]
+pub fn pull_again(attempts: u32, at: Timestamp, spread: &str) -> Timestamp {
+    let wait = doubled(FIRST, LONGEST, attempts.max(1));
+    after(at, jittered(wait, spread, attempts))
+}
+
+/// When any other effect that failed `attempts` times in a row, last at `at`, is tried again.
+#[must_use]
+pub fn effect_again(attempts: u32, at: Timestamp, spread: &str) -> Timestamp {
+    let wait = doubled(FIRST, LONGEST_EFFECT, attempts.max(1));
+    after(at, jittered(wait, spread, attempts))
+}
+
+/// Nothing before the first restart, then `first`, doubled each time up to `longest`.
+fn doubled(first: Duration, longest: Duration, times: u32) -> Duration {
+    match times.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => first.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(longest),
+    }
+}
+
+/// `wait` and up to a tenth more, so that pods that failed together do not try again together. What it adds follows
+/// from `spread` and `attempts` alone: this crate knows no chance.
+fn jittered(wait: Duration, spread: &str, attempts: u32) -> Duration {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ u64::from(attempts);
+    for byte in spread.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    let thousandths = u32::try_from(hash % 101).unwrap_or(0);
+    wait.saturating_add(wait.saturating_mul(thousandths) / 1000)
+}

@@ -1,0 +1,151 @@
+//! Everything that can happen to a pod: one closed enum, the only input of a pod's worker.
+
+use crate::names::{ContainerId, ContainerName, ImageId, SandboxId};
+use crate::observed::{Instance, Sandbox};
+use crate::pod::{Pod, Rejection};
+use crate::time::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What can happen to a pod.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A source wants the pod as this says, perhaps for the first time, perhaps deleted (`Pod::deletion`).
+    Desired(Arc<Pod>),
+    /// No source knows the pod any more: the file is gone, or the API object was deleted by force.
+    Removed,
+    /// The node's admission has decided (see `admission`).
+    Admission(Result<(), Rejection>),
+    /// A full list of what the runtime holds for this pod.
+    Runtime(RuntimeView),
+    /// An action has ended.
+    Done(Outcome),
+    /// A ConfigMap, Secret or Service that the pod refers to has changed: what failed for want of it is tried at once.
+    ReferencesChanged,
+    /// Time has passed (`Plan::wake_at`).
+    Tick,
+}
+
+/// What the runtime holds for one pod: all of it, at one point in time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuntimeView {
+    /// When the listing **began**. A view that is not younger than the last outcome applied may lack what that
+    /// outcome did, so it is dropped; list again.
+    pub as_of: Timestamp,
+    /// Every sandbox of the pod.
+    pub sandboxes: Vec<Sandbox>,
+    /// Every container instance of the pod.
+    pub containers: Vec<(ContainerName, Instance)>,
+}
+
+/// How an action ended. Exactly one for each action that was begun, unless a newer one replaced it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Of `PrepareVolumes`.
+    VolumesPrepared(Result<(), Failure>),
+    /// Of `ReleaseVolumes`.
+    VolumesReleased(Result<(), Failure>),
+    /// Of `RunSandbox`.
+    SandboxRun(Result<Sandbox, Failure>),
+    /// Of `StopSandbox`. A sandbox the runtime does not know counts as stopped.
+    SandboxStopped {
+        /// The action's sandbox.
+        id: SandboxId,
+        /// Whether it worked.
+        result: Result<(), Failure>,
+    },
+    /// Of `RemoveSandbox`. A sandbox the runtime does not know counts as removed.
+    SandboxRemoved {
+        /// The action's sandbox.
+        id: SandboxId,
+        /// Whether it worked.
+        result: Result<(), Failure>,
+    },
+    /// Of `PullImage`.
+    ImagePulled {
+        /// The action's container.
+        container: ContainerName,
+        /// The image that is now on the node.
+        result: Result<Image, Failure>,
+    },
+    /// Of `CreateContainer`.
+    ContainerCreated {
+        /// The action's container.
+        container: ContainerName,
+        /// The action's attempt.
+        attempt: u32,
+        /// The new instance, in state `Created`.
+        result: Result<Instance, Failure>,
+    },
+    /// Of `StartContainer`.
+    ContainerStarted {
+        /// The action's container.
+        container: ContainerName,
+        /// The action's instance.
+        id: ContainerId,
+        /// When it started.
+        result: Result<Timestamp, Failure>,
+    },
+    /// Of `StopContainer`. The exit itself comes with the next `Runtime`; list right away.
+    ContainerStopped {
+        /// The action's container.
+        container: ContainerName,
+        /// The action's instance.
+        id: ContainerId,
+        /// Whether it worked.
+        result: Result<(), Failure>,
+    },
+    /// Of `RemoveContainer`. An instance the runtime does not know counts as removed.
+    ContainerRemoved {
+        /// The action's container.
+        container: ContainerName,
+        /// The action's instance.
+        id: ContainerId,
+        /// Whether it worked.
+        result: Result<(), Failure>,
+    },
+}
+
+/// An image on the node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    /// The runtime's id; `CreateContainer` names the image by it.
+    pub id: ImageId,
+    /// The `imageID` of the container status: repository and digest where known, else the id.
+    pub reference: String,
+    /// How it came here.
+    pub origin: ImageOrigin,
+}
+
+/// How an image came to be on the node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ImageOrigin {
+    /// It was there.
+    Present,
+    /// It was pulled now.
+    Pulled {
+        /// Time from first byte to last.
+        took: Duration,
+        /// The same with the time spent in the queue.
+        waited: Duration,
+        /// Its size.
+        bytes: u64,
+    },
+}
+
+/// Why an action failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The waiting reason a container shows for it, for instance `ErrImagePull` or `CreateContainerConfigError`.
+    pub reason: &'static str,
+    /// What went wrong, with object and step.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with its Kubernetes reason.
+    #[must_use]
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Failure { reason, message: message.into() }
+    }
+}

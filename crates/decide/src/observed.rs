@@ -1,0 +1,228 @@
+//! What is true of one pod on this node, as far as it is known.
+//!
+//! Comes in: events ([`Observed::apply`]) and the plans that were accepted ([`Observed::accept`]). Goes out: what
+//! [`crate::plan::next`] reads. One writer: the pod's worker. Never here: a decision about what to do.
+
+use crate::event::{Event, Failure, Image};
+use crate::names::{ContainerId, ContainerName, SandboxId};
+use crate::plan::{Action, Plan, Task};
+use crate::pod::Rejection;
+use crate::report::Report;
+use crate::time::Timestamp;
+use k8s_openapi::api::core::v1 as api;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What is known of one pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// When this node first saw the pod (in this process).
+    pub seen_at: Timestamp,
+    /// Whether the runtime has been listed: before that nothing is planned.
+    pub synced: bool,
+    /// What the node's admission said.
+    pub admission: Admission,
+    /// Why and since when the pod is going, if it is.
+    pub ending: Option<Ending>,
+    /// The pod's volumes.
+    pub volumes: VolumeState,
+    /// The sandboxes the runtime holds, oldest first.
+    pub sandboxes: Vec<Sandbox>,
+    /// The containers that something is known about.
+    pub containers: BTreeMap<ContainerName, ContainerObserved>,
+    /// Actions that were begun and have not ended, one for each task.
+    pub in_flight: BTreeMap<Task, Action>,
+    /// Tasks whose last action failed.
+    pub failures: BTreeMap<Task, Setback>,
+    /// When an outcome was last applied; views not younger are dropped.
+    pub settled_at: Option<Timestamp>,
+    /// The last status made here, or, right after a restart, the one the API server had.
+    pub status: api::PodStatus,
+    /// The node's addresses, the primary one first.
+    pub host_ips: Vec<IpAddr>,
+}
+
+/// What the node's admission said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Nothing yet: nothing is planned.
+    Undecided,
+    /// The pod may run.
+    Admitted,
+    /// The pod must not run, ever.
+    Rejected(Rejection),
+}
+
+/// A pod's end, under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Why.
+    pub cause: EndingCause,
+    /// When this node learned of it.
+    pub since: Timestamp,
+    /// When the last container must be gone. Later deletions only bring it nearer.
+    pub deadline: Timestamp,
+}
+
+/// Why a pod ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndingCause {
+    /// The API object is being deleted.
+    Deleted,
+    /// No source knows the pod any more.
+    Removed,
+    /// `activeDeadlineSeconds` are over.
+    DeadlineExceeded,
+}
+
+/// The pod's volumes on the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeState {
+    /// An earlier process may have prepared them: prepare before use, release before the end.
+    Unknown,
+    /// There, with their content.
+    Prepared,
+    /// Gone.
+    Released,
+}
+
+/// One sandbox in the runtime.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sandbox {
+    /// The runtime's id.
+    pub id: SandboxId,
+    /// Counts the sandboxes of the pod from 0.
+    pub attempt: u32,
+    /// Whether containers can run in it.
+    pub state: SandboxState,
+    /// Its addresses, the primary one first; empty for the host's network.
+    pub ips: Vec<IpAddr>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// State of a sandbox, in CRI's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SandboxState {
+    /// Containers can run in it.
+    Ready,
+    /// It was stopped, or died.
+    NotReady,
+}
+
+/// What is known of one container of the pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContainerObserved {
+    /// The image made sure of for the next instance; used up by its creation.
+    pub image: Option<Image>,
+    /// Its instances, oldest first. The last one is the container's present; the one before is its `lastState`.
+    pub instances: Vec<Instance>,
+    /// How often it was restarted in a row without a long run between.
+    pub streak: crate::backoff::Streak,
+}
+
+impl ContainerObserved {
+    /// The newest instance.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Instance> {
+        self.instances.last()
+    }
+}
+
+/// One life of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// The runtime's id.
+    pub id: ContainerId,
+    /// Counts the instances of the container from 0: the restart count once it is the newest.
+    pub attempt: u32,
+    /// Its sandbox; empty when only the status remembers the instance.
+    pub sandbox: SandboxId,
+    /// The image as the spec named it when the instance was made (CRI `user_specified_image`).
+    pub image: String,
+    /// What the status calls `imageID`.
+    pub image_reference: String,
+    /// Whether the runtime still holds it; if not, only the status remembers it.
+    pub held: bool,
+    /// Its state.
+    pub state: InstanceState,
+}
+
+/// State of an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InstanceState {
+    /// Made, not started.
+    Created,
+    /// Started.
+    Running {
+        /// When.
+        started_at: Timestamp,
+    },
+    /// Over.
+    Exited(Exit),
+    /// The runtime cannot tell.
+    Unknown,
+}
+
+/// How an instance ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exit {
+    /// When it started, if it ever did.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// 0 is success; 137 killed, 143 terminated, 128 never started.
+    pub code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, `StartError` or `ContainerStatusUnknown`.
+    pub reason: String,
+    /// The termination message.
+    pub message: String,
+}
+
+/// A task that has failed, once or several times in a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setback {
+    /// How it failed the last time.
+    pub failure: Failure,
+    /// How often in a row, at least 1.
+    pub attempts: u32,
+    /// When it last failed.
+    pub at: Timestamp,
+    /// When it may be tried again.
+    pub retry_at: Timestamp,
+}
+
+impl Observed {
+    /// Nothing known yet but the node's addresses and the status the API server has (restart counts, transition
+    /// times, what ran before this process). `api::PodStatus::default()` for pods of files.
+    #[must_use]
+    pub fn new(status: api::PodStatus, host_ips: Vec<IpAddr>, now: Timestamp) -> Self {
+        Observed {
+            seen_at: now,
+            synced: false,
+            admission: Admission::Undecided,
+            ending: None,
+            volumes: VolumeState::Unknown,
+            sandboxes: Vec::new(),
+            containers: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            settled_at: None,
+            status,
+            host_ips,
+        }
+    }
+}
+
+impl Observed {
+    /// Folds in what happened at `now`. Returns what to say about it.
+    pub fn apply(&mut self, _event: Event, _now: Timestamp) -> Vec<Report> {
+        Vec::new()
+    }
+
+    /// The worker will carry `plan` out: its actions are in flight from now on, its status is the pod's last one.
+    /// To be called for every plan, in order.
+    pub fn accept(&mut self, plan: &Plan) {
+        self.status = plan.status.clone();
+    }
+}

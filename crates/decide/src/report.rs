@@ -1,0 +1,84 @@
+//! Reports: what a Kubernetes Event about a pod will say. The kubelet's own reasons and words stand here, once.
+
+use crate::names::ContainerName;
+use std::time::Duration;
+
+/// Whether an Event is news or trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Something went as planned.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+impl Kind {
+    /// The `type` of the Event.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Normal => "Normal",
+            Kind::Warning => "Warning",
+        }
+    }
+}
+
+/// One Kubernetes Event to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// News or trouble.
+    pub kind: Kind,
+    /// The Event's reason, in CamelCase.
+    pub reason: &'static str,
+    /// What happened, for people.
+    pub message: String,
+    /// The container it happened to; the Event's `fieldPath` comes from it.
+    pub container: Option<ContainerName>,
+}
+
+impl Report {
+    /// News about the pod.
+    #[must_use]
+    pub fn normal(reason: &'static str, message: impl Into<String>) -> Self {
+        Report { kind: Kind::Normal, reason, message: message.into(), container: None }
+    }
+
+    /// Trouble with the pod.
+    #[must_use]
+    pub fn warning(reason: &'static str, message: impl Into<String>) -> Self {
+        Report { kind: Kind::Warning, reason, message: message.into(), container: None }
+    }
+
+    /// The same report, about one container of the pod.
+    #[must_use]
+    pub fn of(self, container: &ContainerName) -> Self {
+        Report { container: Some(container.clone()), ..self }
+    }
+
+    /// The Event's `involvedObject.fieldPath`; empty when it concerns the whole pod.
+    #[must_use]
+    pub fn field_path(&self) -> String {
+        self.container.as_ref().map_or_else(String::new, |name| format!("spec.containers{{{name}}}"))
+    }
+}
+
+/// A pull begins. The effect that pulls says this, since it alone knows that the image was not there already.
+#[must_use]
+pub fn pulling(image: &str, container: &ContainerName) -> Report {
+    Report::normal("Pulling", format!("Pulling image \"{image}\"")).of(container)
+}
+
+/// A pull is over: `took` from the first byte, `waited` from the request, `bytes` the image's size.
+#[must_use]
+pub fn pulled(image: &str, took: Duration, waited: Duration, bytes: u64, container: &ContainerName) -> Report {
+    let message = format!(
+        "Successfully pulled image \"{image}\" in {took:.3?} ({waited:.3?} including waiting). Image size: {bytes} bytes."
+    );
+    Report::normal("Pulled", message).of(container)
+}
+
+/// The image was on the node already.
+#[must_use]
+pub fn image_present(image: &str, container: &ContainerName) -> Report {
+    Report::normal("Pulled", format!("Container image \"{image}\" already present on machine")).of(container)
+}
