@@ -1,0 +1,73 @@
+//! Components from core modules, with no tool but the crates of this workspace.
+//!
+//! Comes in: a `wasm32-wasip1` core module. Goes out: a component for WASI 0.2. Never here: a compiler.
+
+use anyhow::{Context, Result};
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+/// The definitions of WASI, each after those it uses.
+const WASI: [(&str, &str); 7] = [
+    ("io.wit", include_str!("../../../guests/wit/wasi-0.2.12/io.wit")),
+    ("clocks.wit", include_str!("../../../guests/wit/wasi-0.2.12/clocks.wit")),
+    ("random.wit", include_str!("../../../guests/wit/wasi-0.2.12/random.wit")),
+    ("filesystem.wit", include_str!("../../../guests/wit/wasi-0.2.12/filesystem.wit")),
+    ("sockets.wit", include_str!("../../../guests/wit/wasi-0.2.12/sockets.wit")),
+    ("cli.wit", include_str!("../../../guests/wit/wasi-0.2.12/cli.wit")),
+    ("http.wit", include_str!("../../../guests/wit/wasi-0.2.12/http.wit")),
+];
+
+/// What an HTTP guest written by hand may import, and what it exports. Imports it does not use are left out.
+const HTTP_GUEST: &str = "
+package test:guests;
+world http-guest {
+    import wasi:http/types@0.2.12;
+    import wasi:io/streams@0.2.12;
+    import wasi:clocks/monotonic-clock@0.2.12;
+    export wasi:http/incoming-handler@0.2.12;
+}
+";
+
+/// A command (`_start`) becomes a component that exports `wasi:cli/run`.
+///
+/// # Errors
+/// When the module is no `wasm32-wasip1` command.
+pub fn command(core: &[u8]) -> Result<Vec<u8>> {
+    adapted(core, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)
+}
+
+/// A library whose bindings describe what it exports, `wasi:http/incoming-handler` for instance, becomes a component
+/// that exports that. It may use the environment and files, so its host links all of `wasi:cli`.
+///
+/// # Errors
+/// When the module carries no description of its exports, or does not keep to it.
+pub fn reactor(core: &[u8]) -> Result<Vec<u8>> {
+    adapted(core, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)
+}
+
+fn adapted(core: &[u8], adapter: &[u8]) -> Result<Vec<u8>> {
+    ComponentEncoder::default()
+        .module(core)?
+        .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter)?
+        .validate(true)
+        .encode()
+        .context("make a component of a core module")
+}
+
+/// A module written by hand against `wasi:http` 0.2.12 becomes a component that exports the incoming handler.
+///
+/// # Errors
+/// When the module's imports and exports are not those of an HTTP guest.
+pub(super) fn http(mut core: Vec<u8>) -> Result<Vec<u8>> {
+    let mut resolve = Resolve::default();
+    for (name, text) in WASI {
+        resolve.push_source(name, text).with_context(|| format!("read WASI's {name}"))?;
+    }
+    let package = resolve.push_source("guest.wit", HTTP_GUEST).context("read the guest's world")?;
+    let world = resolve.select_world(&[package], Some("http-guest"))?;
+    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)?;
+    ComponentEncoder::default().module(&core)?.validate(true).encode().context("make a component of an HTTP guest")
+}

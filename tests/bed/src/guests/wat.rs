@@ -1,0 +1,218 @@
+//! Guests written as WebAssembly text: any kind of pod in milliseconds, with no toolchain.
+//!
+//! Comes in: texts and exit codes. Goes out: wasm binaries. Never here: a file, a process or a network.
+//!
+//! The text stands in `tests/guests/wat`; words between `@` signs in it are filled in here. Core modules are `wasip1`
+//! commands, components are for WASI 0.2.
+
+use super::component;
+
+/// A command that writes `text` to standard output and exits with `code`.
+#[must_use]
+pub fn prints_and_exits(text: &str, code: u32) -> Vec<u8> {
+    print(1, text, code)
+}
+
+/// A command that writes `text` to standard error and exits with `code`.
+#[must_use]
+pub fn complains_and_exits(text: &str, code: u32) -> Vec<u8> {
+    print(2, text, code)
+}
+
+/// A command that uses all the processor it gets, for ever.
+#[must_use]
+pub fn loops() -> Vec<u8> {
+    assemble(include_str!("../../../guests/wat/loop.wat"))
+}
+
+/// A command that sleeps for ever: the cheapest pod.
+#[must_use]
+pub fn sleeps() -> Vec<u8> {
+    assemble(include_str!("../../../guests/wat/sleep.wat"))
+}
+
+/// A command that writes the line `tick` every 50 ms, for ever.
+#[must_use]
+pub fn ticks() -> Vec<u8> {
+    assemble(include_str!("../../../guests/wat/tick.wat"))
+}
+
+/// A command that traps (`unreachable`).
+#[must_use]
+pub fn traps() -> Vec<u8> {
+    assemble(include_str!("../../../guests/wat/trap.wat"))
+}
+
+/// A command that takes memory, 1 MiB at a time, until it is refused, and then exits with 3.
+#[must_use]
+pub fn grows() -> Vec<u8> {
+    assemble(include_str!("../../../guests/wat/grow.wat"))
+}
+
+/// A command that copies standard input to standard output.
+#[must_use]
+pub fn cat() -> Vec<u8> {
+    assemble(include_str!("../../../guests/wat/cat.wat"))
+}
+
+/// A command that prints the file named by its first argument; an error's WASI number is its exit code (44: no such
+/// file, 76: under no preopened directory).
+#[must_use]
+pub fn reads() -> Vec<u8> {
+    assemble(include_str!("../../../guests/wat/read.wat"))
+}
+
+/// A command that prints its environment, one `NAME=value` per line.
+#[must_use]
+pub fn prints_environment() -> Vec<u8> {
+    strings("environ")
+}
+
+/// A command that prints its arguments, its own name first, one per line.
+#[must_use]
+pub fn prints_arguments() -> Vec<u8> {
+    strings("args")
+}
+
+/// A command that imports what no host has.
+#[must_use]
+pub fn unknown_import() -> Vec<u8> {
+    assemble(include_str!("../../../guests/wat/unknown-import.wat"))
+}
+
+/// The first half of a good module: the magic number is there, the end is not.
+#[must_use]
+pub fn truncated() -> Vec<u8> {
+    let mut module = sleeps();
+    module.truncate(module.len() / 2);
+    module
+}
+
+/// A component (`wasi:cli/run`) made of a command. It can only end with 0 or 1: `wasi:cli/exit` knows no other code.
+#[must_use]
+#[expect(clippy::expect_used, reason = "every command of this file becomes a component; the tests below hold that")]
+pub fn component_of(command: &[u8]) -> Vec<u8> {
+    component::command(command).expect("a command becomes a component")
+}
+
+/// A component (`wasi:http/incoming-handler`) that answers every request with `status` and `text`, of at most 4096
+/// bytes.
+#[must_use]
+pub fn http_answers(status: u16, text: &str) -> Vec<u8> {
+    http(&filled(include_str!("../../../guests/wat/http-answer.wat"), text).replace("@STATUS@", &status.to_string()))
+}
+
+/// A component that answers every request with its own body, each piece as soon as it has come.
+#[must_use]
+pub fn http_echoes() -> Vec<u8> {
+    http(include_str!("../../../guests/wat/http-echo.wat"))
+}
+
+/// A component that takes every request and never answers, sleeping meanwhile.
+#[must_use]
+pub fn http_is_silent() -> Vec<u8> {
+    http(include_str!("../../../guests/wat/http-silent.wat"))
+}
+
+/// A component that traps at every request before it has answered.
+#[must_use]
+pub fn http_traps() -> Vec<u8> {
+    http(include_str!("../../../guests/wat/http-trap.wat"))
+}
+
+fn print(descriptor: u32, text: &str, code: u32) -> Vec<u8> {
+    let source = filled(include_str!("../../../guests/wat/print.wat"), text)
+        .replace("@DESCRIPTOR@", &descriptor.to_string())
+        .replace("@CODE@", &code.to_string());
+    assemble(&source)
+}
+
+fn strings(kind: &str) -> Vec<u8> {
+    assemble(&include_str!("../../../guests/wat/strings.wat").replace("@KIND@", kind))
+}
+
+/// Fills in a text and its length in bytes.
+fn filled(source: &str, text: &str) -> String {
+    let escaped: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+    source.replace("@TEXT@", &escaped).replace("@LENGTH@", &text.len().to_string())
+}
+
+#[expect(clippy::expect_used, reason = "the texts are this repository's own; the tests below assemble each of them")]
+fn assemble(source: &str) -> Vec<u8> {
+    wat::parse_str(source).expect("the guest's text assembles")
+}
+
+#[expect(clippy::expect_used, reason = "the texts are this repository's own; the tests below assemble each of them")]
+fn http(source: &str) -> Vec<u8> {
+    component::http(assemble(source)).expect("the HTTP guest becomes a component")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes 4..8 of every wasm binary say which of the two kinds it is.
+    const CORE: [u8; 4] = [1, 0, 0, 0];
+    const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
+
+    #[track_caller]
+    fn check(wasm: &[u8], kind: [u8; 4]) {
+        assert_eq!(&wasm[..4], b"\0asm");
+        assert_eq!(&wasm[4..8], kind);
+        // The encoder has validated components; wat does not validate what it assembles.
+        wasmparser::validate(wasm).expect("the guest is valid wasm");
+    }
+
+    #[track_caller]
+    fn check_world(wasm: &[u8], export: &str) {
+        check(wasm, COMPONENT);
+        let decoded = wit_component::decode(wasm).expect("the component has a world");
+        let (resolve, package) = (decoded.resolve(), decoded.package());
+        let world = resolve.select_world(&[package], None).expect("one world");
+        let exports: Vec<String> =
+            resolve.worlds[world].exports.keys().map(|key| resolve.name_world_key(key)).collect();
+        assert_eq!(exports.len(), 1, "{exports:?}");
+        assert!(exports[0].starts_with(export), "{exports:?}");
+    }
+
+    #[test]
+    fn commands_are_core_modules_and_become_components() {
+        for guest in [
+            prints_and_exits("hello\n", 7),
+            complains_and_exits("a \"quoted\" \\ text: ä\n", 0),
+            loops(),
+            sleeps(),
+            ticks(),
+            traps(),
+            grows(),
+            cat(),
+            reads(),
+            prints_environment(),
+            prints_arguments(),
+        ] {
+            check(&guest, CORE);
+            check_world(&component_of(&guest), "wasi:cli/run@0.2");
+        }
+    }
+
+    #[test]
+    fn http_guests_are_components_that_export_the_handler() {
+        for guest in [http_answers(200, "hello\n"), http_echoes(), http_is_silent(), http_traps()] {
+            check_world(&guest, "wasi:http/incoming-handler@0.2");
+        }
+    }
+
+    #[test]
+    fn bad_guests_are_bad_in_the_way_they_say() {
+        check(&unknown_import(), CORE);
+        let truncated = truncated();
+        assert_eq!(&truncated[..8], b"\0asm\x01\0\0\0");
+        assert!(wasmparser::validate(&truncated).is_err());
+    }
+
+    #[test]
+    fn the_same_guest_has_the_same_bytes() {
+        assert_eq!(http_answers(500, "no"), http_answers(500, "no"));
+        assert_ne!(prints_and_exits("a", 0), prints_and_exits("a", 1));
+    }
+}
