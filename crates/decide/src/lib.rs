@@ -11,6 +11,7 @@
 pub mod backoff;
 pub mod event;
 pub mod names;
+pub mod node;
 pub mod observed;
 pub mod parse;
 pub mod plan;
