@@ -32,7 +32,7 @@ var components = map[string]func(){
 	"etcd":                    func() { etcdmain.Main(os.Args) },
 	"kube-apiserver":          serve(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": serve(controllers.NewControllerManagerCommand),
-	"kube-scheduler":          serve(scheduler.NewSchedulerCommand),
+	"kube-scheduler":          serve(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
 	"kubectl":                 runKubectl,
 }
 
@@ -64,7 +64,7 @@ func serve(command func() *cobra.Command) func() {
 
 func runKubectl() {
 	// kubectl reads its own -v before cobra does, because plugins and kuberc are handled while the command is built.
-	_ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
+	_, _ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
 	if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 		kubectlerrors.CheckErr(err)
 	}

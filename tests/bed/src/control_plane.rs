@@ -79,16 +79,15 @@ impl ControlPlane {
         let api_server_launch =
             launch("kube-apiserver", api_server_flags(&slot, &authority, advertised, options.api_server_flags)?);
         let mut api_server = api_server_launch.start()?;
-        etcd.await_ready(&admin, &format!("{}/readyz", slot.plain_url(Port::EtcdClient)), READY_WITHIN).await?;
-        api_server.await_ready(&admin, &format!("{}/readyz", slot.url(Port::ApiServer)), READY_WITHIN).await?;
+        etcd.await_ready(&admin, &slot.plain_url(Port::EtcdClient), "/readyz", READY_WITHIN).await?;
+        api_server.await_ready(&admin, &slot.url(Port::ApiServer), "/readyz", READY_WITHIN).await?;
 
         let flags = controller_manager_flags(&slot, &authority, options.controller_manager_flags)?;
         let mut controller_manager = launch("kube-controller-manager", flags).start()?;
         let flags = scheduler_flags(&slot, &authority, options.scheduler_flags)?;
         let mut scheduler = launch("kube-scheduler", flags).start()?;
-        let url = format!("{}/healthz", slot.url(Port::ControllerManager));
-        controller_manager.await_ready(&admin, &url, READY_WITHIN).await?;
-        scheduler.await_ready(&admin, &format!("{}/readyz", slot.url(Port::Scheduler)), READY_WITHIN).await?;
+        controller_manager.await_ready(&admin, &slot.url(Port::ControllerManager), "/healthz", READY_WITHIN).await?;
+        scheduler.await_ready(&admin, &slot.url(Port::Scheduler), "/readyz", READY_WITHIN).await?;
 
         Ok(ControlPlane {
             _scheduler: scheduler,
@@ -144,7 +143,7 @@ impl ControlPlane {
         self.stop_api_server();
         let admin = client_config(&self.admin_kubeconfig).await?;
         let mut api_server = self.api_server_launch.start()?;
-        api_server.await_ready(&admin, &format!("{}/readyz", self.slot.url(Port::ApiServer)), READY_WITHIN).await?;
+        api_server.await_ready(&admin, &self.slot.url(Port::ApiServer), "/readyz", READY_WITHIN).await?;
         *self.api_server.lock().unwrap_or_else(PoisonError::into_inner) = Some(api_server);
         Ok(())
     }
@@ -193,8 +192,12 @@ fn api_server_flags(
     names.push(service.to_string());
     names.extend(advertised.map(|address| address.to_string()));
     let serving = authority.issue("kube-apiserver", "kube-apiserver", None, &Purpose::Server(names))?;
-    let kubelet_client =
-        authority.issue("kubelet-client", "kube-apiserver-kubelet-client", Some("system:masters"), &Purpose::Client)?;
+    let kubelet_client = authority.issue(
+        "kube-apiserver-to-kubelets",
+        "kube-apiserver-kubelet-client",
+        Some("system:masters"),
+        &Purpose::Client,
+    )?;
     let accounts = authority.service_account_keys();
 
     let mut flags = vec![

@@ -79,11 +79,12 @@ impl Authority {
         ServiceAccountKeys { private: pki.join("service-account.key"), public: pki.join("service-account.pub") }
     }
 
-    /// Issues a certificate for this user and group, in files named after `file`.
+    /// Issues a certificate for this user and group, in files named after `file` and the purpose: most components
+    /// are a server and a client.
     pub(super) fn issue(&self, file: &str, user: &str, group: Option<&str>, purpose: &Purpose) -> Result<Identity> {
-        let (names, usage) = match purpose {
-            Purpose::Server(names) => (names.clone(), ExtendedKeyUsagePurpose::ServerAuth),
-            Purpose::Client => (Vec::new(), ExtendedKeyUsagePurpose::ClientAuth),
+        let (role, names, usage) = match purpose {
+            Purpose::Server(names) => ("serving", names.clone(), ExtendedKeyUsagePurpose::ServerAuth),
+            Purpose::Client => ("client", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth),
         };
         let mut params = CertificateParams::new(names).with_context(|| format!("naming {file}"))?;
         params.distinguished_name.push(DnType::CommonName, user);
@@ -96,7 +97,10 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).with_context(|| format!("signing {file}"))?;
 
         let pki = self.dir.join("pki");
-        let identity = Identity { certificate: pki.join(format!("{file}.crt")), key: pki.join(format!("{file}.key")) };
+        let identity = Identity {
+            certificate: pki.join(format!("{file}-{role}.crt")),
+            key: pki.join(format!("{file}-{role}.key")),
+        };
         write_private(&identity.certificate, &certificate.pem())?;
         write_private(&identity.key, &key.serialize_pem())?;
         Ok(identity)

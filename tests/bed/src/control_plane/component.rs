@@ -68,18 +68,24 @@ pub(super) struct Component {
 }
 
 impl Component {
-    /// Waits until this URL answers 200 to the user of `config`.
-    pub(super) async fn await_ready(&mut self, config: &kube::Config, url: &str, within: Duration) -> Result<()> {
+    /// Waits until this path of this server answers 200 to the user of `config`.
+    pub(super) async fn await_ready(
+        &mut self,
+        config: &kube::Config,
+        server: &str,
+        path: &str,
+        within: Duration,
+    ) -> Result<()> {
         let deadline = Instant::now() + within;
         let mut config = config.clone();
-        config.cluster_url = url.parse().with_context(|| format!("asking {url}"))?;
+        config.cluster_url = server.parse().with_context(|| format!("asking {server}"))?;
         config.default_retry = false;
-        let client = Client::try_from(config).with_context(|| format!("asking {url}"))?;
+        let client = Client::try_from(config).with_context(|| format!("asking {server}"))?;
         loop {
             if let Some(status) = self.process.try_wait().context("waiting for a process")? {
                 bail!("{} ended with {status}; its log ends with:\n{}", self.name, self.log_tail());
             }
-            let request = http::Request::get("").body(Vec::new()).context("building a request")?;
+            let request = http::Request::get(path).body(Vec::new()).context("building a request")?;
             let answer = tokio::time::timeout(ANSWER_WITHIN, client.request_text(request)).await;
             let refusal = match answer {
                 Ok(Ok(_)) => return Ok(()),
@@ -88,7 +94,7 @@ impl Component {
             };
             if Instant::now() >= deadline {
                 bail!(
-                    "{} is not ready after {within:?}: {url}: {refusal}; its log ends with:\n{}",
+                    "{} is not ready after {within:?}: {server}{path}: {refusal}; its log ends with:\n{}",
                     self.name,
                     self.log_tail()
                 );
