@@ -63,11 +63,7 @@ impl FromStr for Digest {
         let (algorithm, digits) = text.split_once(':').ok_or_else(malformed)?;
         if algorithm != "sha256" {
             let known = matches!(algorithm, "sha384" | "sha512" | "blake3");
-            return Err(if known {
-                DigestError::Algorithm(algorithm.to_owned())
-            } else {
-                malformed()
-            });
+            return Err(if known { DigestError::Algorithm(algorithm.to_owned()) } else { malformed() });
         }
         if digits.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(malformed());
@@ -110,14 +106,8 @@ mod tests {
             &empty.replace('e', "E"),
             "sha256:../../../etc/passwd",
         ] {
-            assert!(
-                matches!(bad.parse::<Digest>(), Err(DigestError::Format(_))),
-                "{bad}"
-            );
+            assert!(matches!(bad.parse::<Digest>(), Err(DigestError::Format(_))), "{bad}");
         }
-        assert_eq!(
-            "sha512:00".parse::<Digest>(),
-            Err(DigestError::Algorithm("sha512".into()))
-        );
+        assert_eq!("sha512:00".parse::<Digest>(), Err(DigestError::Algorithm("sha512".into())));
     }
 }

@@ -14,10 +14,8 @@ pub(crate) const UNFINISHED: &str = ".unfinished-";
 /// Writes `content` to `path` as a whole. `mode` is the file's mode before the umask.
 pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let directory = parent(path)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(directory)?;
+    let mut file =
+        tempfile::Builder::new().prefix(UNFINISHED).permissions(Permissions::from_mode(mode)).tempfile_in(directory)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
@@ -30,6 +28,5 @@ pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
 }
 
 pub(crate) fn parent(path: &Path) -> io::Result<&Path> {
-    path.parent()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "path has no parent directory"))
+    path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "path has no parent directory"))
 }

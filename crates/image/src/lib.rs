@@ -7,12 +7,19 @@
 //! - [`Reference`], [`Digest`]: names, as Docker and Kubernetes read them
 //! - [`pack`]: a wasm binary as a CNCF wasm OCI artifact, written to an OCI layout
 //! - [`Store`]: blobs by digest and the table of images, shared by processes
+//! - [`Puller`]: from layouts and registries into the store
 
+mod credentials;
 mod digest;
 mod durable;
 mod manifest;
 pub mod pack;
+mod pull;
 mod reference;
+mod store;
 
+pub use credentials::{Credentials, CredentialsError};
 pub use digest::{Digest, DigestError};
+pub use pull::{Limits, Part, PullError, PullErrorKind, Puller, PullerOptions, Refusal};
 pub use reference::{Reference, ReferenceError};
+pub use store::{FsUsage, Image, ImageConfig, ImageId, Store, StoreError, Wasm};

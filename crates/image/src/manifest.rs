@@ -69,3 +69,44 @@ pub(crate) struct Manifest {
     pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
 }
+
+/// Manifests by platform, or the contents of a layout.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Index {
+    pub(crate) manifests: Vec<Descriptor>,
+}
+
+/// What the bytes behind a reference turn out to be.
+#[derive(Debug, Clone)]
+pub(crate) enum Document {
+    Manifest(Manifest),
+    Index(Index),
+}
+
+/// Why bytes are neither a manifest nor an index.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DocumentError {
+    #[error("it is a Docker schema 1 manifest, a format registries gave up in 2017")]
+    Schema1,
+    #[error("it is neither an image manifest nor an image index")]
+    Neither,
+    #[error("it is malformed ({0})")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Document {
+    /// Reads a manifest or an index by its content: what has layers is the one, what has manifests is the other.
+    ///
+    /// A document with both is refused, as two readers could take it for two different images.
+    pub(crate) fn parse(content: &[u8]) -> Result<Self, DocumentError> {
+        let value: serde_json::Value = serde_json::from_slice(content)?;
+        if value["schemaVersion"] == 1 {
+            return Err(DocumentError::Schema1);
+        }
+        match (value.get("layers").is_some(), value.get("manifests").is_some()) {
+            (true, false) => Ok(Self::Manifest(serde_json::from_value(value)?)),
+            (false, true) => Ok(Self::Index(serde_json::from_value(value)?)),
+            _ => Err(DocumentError::Neither),
+        }
+    }
+}

@@ -123,11 +123,7 @@ pub fn artifact(wasm: &[u8]) -> Result<Artifact, PackError> {
     let config = WasmConfig {
         created: CREATED,
         architecture: "wasm",
-        os: if component.is_some() {
-            "wasip2"
-        } else {
-            "wasip1"
-        },
+        os: if component.is_some() { "wasip2" } else { "wasip1" },
         layer_digests: vec![layer.digest],
         component,
     };
@@ -139,11 +135,7 @@ pub fn artifact(wasm: &[u8]) -> Result<Artifact, PackError> {
         layers: vec![layer],
     };
     let manifest = serde_json::to_vec(&manifest).map_err(PackError::Json)?;
-    Ok(Artifact {
-        manifest,
-        config,
-        wasm: wasm.to_vec(),
-    })
+    Ok(Artifact { manifest, config, wasm: wasm.to_vec() })
 }
 
 /// The outermost imports and exports of a component; `None` for a core module.
@@ -152,10 +144,7 @@ fn world_of(wasm: &[u8]) -> Result<Option<Component>, BinaryReaderError> {
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(wasm) {
         match payload? {
-            Payload::Version {
-                encoding: Encoding::Component,
-                ..
-            } if depth == 0 => {
+            Payload::Version { encoding: Encoding::Component, .. } if depth == 0 => {
                 world = Some(Component::default());
             }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
@@ -198,23 +187,15 @@ struct LayoutIndex {
 /// # Errors
 /// [`PackError::Layout`] and [`PackError::Index`] name the file; [`PackError::OtherDigest`] when `reference` has a digest
 /// and the artifact another.
-pub fn add_to_layout(
-    directory: &Path,
-    reference: &Reference,
-    artifact: &Artifact,
-) -> Result<Digest, PackError> {
+pub fn add_to_layout(directory: &Path, reference: &Reference, artifact: &Artifact) -> Result<Digest, PackError> {
     let digest = artifact.digest();
     if reference.digest().is_some_and(|pinned| pinned != digest) {
-        return Err(PackError::OtherDigest {
-            reference: reference.clone(),
-            digest,
-        });
+        return Err(PackError::OtherDigest { reference: reference.clone(), digest });
     }
     let blobs = directory.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(|source| at("create", &blobs, source))?;
     let lock = File::open(directory).map_err(|source| at("open", directory, source))?;
-    lock.lock()
-        .map_err(|source| at("lock", directory, source))?;
+    lock.lock().map_err(|source| at("lock", directory, source))?;
 
     for content in [artifact.wasm(), artifact.config(), artifact.manifest()] {
         let path = blobs.join(Digest::of(content).hex());
@@ -234,12 +215,8 @@ pub fn add_to_layout(
     let name = reference.to_string();
     let mut entry = Descriptor::of(OCI_MANIFEST, artifact.manifest());
     entry.annotations = Some(BTreeMap::from([(REF_NAME.to_owned(), name.clone())]));
-    index
-        .manifests
-        .retain(|entry| entry["annotations"][REF_NAME] != *name);
-    index
-        .manifests
-        .push(serde_json::to_value(entry).map_err(PackError::Json)?);
+    index.manifests.retain(|entry| entry["annotations"][REF_NAME] != *name);
+    index.manifests.push(serde_json::to_value(entry).map_err(PackError::Json)?);
     if index.manifests != before {
         write(&path, &serde_json::to_vec(&index).map_err(PackError::Json)?)?;
     }
@@ -248,17 +225,13 @@ pub fn add_to_layout(
 
 fn read_index(path: &Path) -> Result<LayoutIndex, PackError> {
     match fs::read(path) {
-        Ok(content) => serde_json::from_slice(&content).map_err(|source| PackError::Index {
-            path: path.to_owned(),
-            source,
-        }),
+        Ok(content) => {
+            serde_json::from_slice(&content).map_err(|source| PackError::Index { path: path.to_owned(), source })
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LayoutIndex {
             schema_version: 2,
             manifests: Vec::new(),
-            rest: BTreeMap::from([(
-                "mediaType".to_owned(),
-                Value::from(crate::manifest::OCI_INDEX),
-            )]),
+            rest: BTreeMap::from([("mediaType".to_owned(), Value::from(crate::manifest::OCI_INDEX))]),
         }),
         Err(source) => Err(at("read", path, source)),
     }
@@ -269,11 +242,7 @@ fn write(path: &Path, content: &[u8]) -> Result<(), PackError> {
 }
 
 fn at(step: &'static str, path: &Path, source: io::Error) -> PackError {
-    PackError::Layout {
-        step,
-        path: path.to_owned(),
-        source,
-    }
+    PackError::Layout { step, path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@ use serde_json::json;
 use super::*;
 
 fn module() -> Vec<u8> {
-    wat::parse_str(r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))) (func (export "_start")))"#)
-        .unwrap()
+    wat::parse_str(
+        r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))) (func (export "_start")))"#,
+    )
+    .unwrap()
 }
 
 fn component() -> Vec<u8> {
@@ -41,10 +43,7 @@ fn a_module_becomes_a_wasip1_artifact_without_a_component() {
     let manifest = parsed(artifact.manifest());
     assert_eq!(manifest["mediaType"], OCI_MANIFEST);
     assert_eq!(manifest["config"]["mediaType"], WASM_CONFIG);
-    assert_eq!(
-        manifest["layers"],
-        json!([{"mediaType": WASM_LAYER, "digest": Digest::of(&wasm), "size": wasm.len()}])
-    );
+    assert_eq!(manifest["layers"], json!([{"mediaType": WASM_LAYER, "digest": Digest::of(&wasm), "size": wasm.len()}]));
 }
 
 #[test]
@@ -64,17 +63,9 @@ fn a_component_states_its_outermost_world_only() {
 #[test]
 fn equal_binaries_have_equal_digests_and_others_are_refused() {
     assert_eq!(artifact(&module()).unwrap(), artifact(&module()).unwrap());
-    assert_ne!(
-        artifact(&module()).unwrap().digest(),
-        artifact(&component()).unwrap().digest()
-    );
+    assert_ne!(artifact(&module()).unwrap().digest(), artifact(&component()).unwrap().digest());
     let whole = component();
-    for bad in [
-        &b""[..],
-        b"\x7fELF....",
-        b"(module)",
-        &whole[..whole.len() - 3],
-    ] {
+    for bad in [&b""[..], b"\x7fELF....", b"(module)", &whole[..whole.len() - 3]] {
         assert!(matches!(artifact(bad), Err(PackError::Wasm(_))));
     }
 }
@@ -87,21 +78,9 @@ fn a_layout_holds_the_blobs_by_digest_and_the_entry_by_full_name() {
     let digest = add_to_layout(layout.path(), &reference, &artifact).unwrap();
     assert_eq!(digest, artifact.digest());
     for content in [artifact.wasm(), artifact.config(), artifact.manifest()] {
-        assert_eq!(
-            fs::read(
-                layout
-                    .path()
-                    .join("blobs/sha256")
-                    .join(Digest::of(content).hex())
-            )
-            .unwrap(),
-            content
-        );
+        assert_eq!(fs::read(layout.path().join("blobs/sha256").join(Digest::of(content).hex())).unwrap(), content);
     }
-    assert_eq!(
-        parsed(&fs::read(layout.path().join("oci-layout")).unwrap()),
-        json!({"imageLayoutVersion": "1.0.0"})
-    );
+    assert_eq!(parsed(&fs::read(layout.path().join("oci-layout")).unwrap()), json!({"imageLayoutVersion": "1.0.0"}));
     let index = index_of(layout.path());
     assert_eq!(index["schemaVersion"], 2);
     assert_eq!(
@@ -111,10 +90,7 @@ fn a_layout_holds_the_blobs_by_digest_and_the_entry_by_full_name() {
             "annotations": {REF_NAME: "docker.io/library/hello:v1"},
         }])
     );
-    let unfinished = walk(layout.path())
-        .into_iter()
-        .filter(|name| name.contains(durable::UNFINISHED))
-        .count();
+    let unfinished = walk(layout.path()).into_iter().filter(|name| name.contains(durable::UNFINISHED)).count();
     assert_eq!(unfinished, 0);
 }
 
@@ -137,14 +113,12 @@ fn the_same_reference_is_replaced_and_other_entries_are_kept_as_they_are() {
         "annotations": {REF_NAME: "latest"}});
     fs::write(
         layout.path().join("index.json"),
-        json!({"schemaVersion": 2, "manifests": [foreign], "annotations": {"kept": "yes"}})
-            .to_string(),
+        json!({"schemaVersion": 2, "manifests": [foreign], "annotations": {"kept": "yes"}}).to_string(),
     )
     .unwrap();
     let reference = Reference::parse("hello").unwrap();
     add_to_layout(layout.path(), &reference, &artifact(&module()).unwrap()).unwrap();
-    let digest =
-        add_to_layout(layout.path(), &reference, &artifact(&component()).unwrap()).unwrap();
+    let digest = add_to_layout(layout.path(), &reference, &artifact(&component()).unwrap()).unwrap();
     let index = index_of(layout.path());
     assert_eq!(index["annotations"]["kept"], "yes");
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
@@ -160,10 +134,7 @@ fn the_same_artifact_again_touches_nothing() {
     let times = || -> Vec<_> {
         let mut names = walk(layout.path());
         names.sort();
-        names
-            .into_iter()
-            .map(|name| (fs::metadata(&name).unwrap().modified().unwrap(), name))
-            .collect()
+        names.into_iter().map(|name| (fs::metadata(&name).unwrap().modified().unwrap(), name)).collect()
     };
     add_to_layout(layout.path(), &reference, &artifact).unwrap();
     let before = times();
@@ -184,13 +155,7 @@ fn concurrent_writers_lose_no_entry() {
             });
         }
     });
-    assert_eq!(
-        index_of(layout.path())["manifests"]
-            .as_array()
-            .unwrap()
-            .len(),
-        8
-    );
+    assert_eq!(index_of(layout.path())["manifests"].as_array().unwrap().len(), 8);
 }
 
 #[test]
@@ -208,11 +173,7 @@ fn a_damaged_index_is_named_and_left_alone() {
     let layout = tempfile::tempdir().unwrap();
     let path = layout.path().join("index.json");
     fs::write(&path, "{").unwrap();
-    let error = add_to_layout(
-        layout.path(),
-        &Reference::parse("a").unwrap(),
-        &artifact(&module()).unwrap(),
-    );
+    let error = add_to_layout(layout.path(), &Reference::parse("a").unwrap(), &artifact(&module()).unwrap());
     assert!(error.unwrap_err().to_string().contains("index.json"));
     assert_eq!(fs::read(&path).unwrap(), b"{");
 }

@@ -8,6 +8,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::{Digest, DigestError};
 
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -22,7 +24,8 @@ const TAG_BYTES_MAX: usize = 128;
 /// A normalised image reference: `registry/repository`, and a tag, a digest or both.
 ///
 /// Its text ([`fmt::Display`]) is the full form, and parses to an equal value.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Reference {
     registry: String,
     repository: String,
@@ -86,10 +89,8 @@ impl Reference {
     pub fn parse(name: &str) -> Result<Self, ReferenceError> {
         let (rest, digest) = match name.split_once('@') {
             Some((rest, digest)) => {
-                let digest = digest.parse().map_err(|source| ReferenceError::Digest {
-                    name: name.to_owned(),
-                    source,
-                })?;
+                let digest =
+                    digest.parse().map_err(|source| ReferenceError::Digest { name: name.to_owned(), source })?;
                 (rest, Some(digest))
             }
             None => (name, None),
@@ -103,10 +104,7 @@ impl Reference {
             return Err(ReferenceError::Empty(name.to_owned()));
         }
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
-            return Err(ReferenceError::Tag {
-                name: name.to_owned(),
-                tag: tag.to_owned(),
-            });
+            return Err(ReferenceError::Tag { name: name.to_owned(), tag: tag.to_owned() });
         }
         let (registry, repository) = split_registry(name, path)?;
         let tag = match (tag, &digest) {
@@ -114,12 +112,7 @@ impl Reference {
             (None, None) => Some(DEFAULT_TAG.to_owned()),
             (None, Some(_)) => None,
         };
-        Ok(Self {
-            registry,
-            repository,
-            tag,
-            digest,
-        })
+        Ok(Self { registry, repository, tag, digest })
     }
 
     /// The registry's host, with its port if one was given: `docker.io`, `localhost:5000`.
@@ -155,11 +148,7 @@ impl Reference {
     /// `registry/repository@digest` of the same repository.
     #[must_use]
     pub fn at(&self, digest: Digest) -> Self {
-        Self {
-            tag: None,
-            digest: Some(digest),
-            ..self.clone()
-        }
+        Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
     /// Whether the registry is on this host's loopback, which is spoken to in plain HTTP.
@@ -167,10 +156,7 @@ impl Reference {
     pub fn is_loopback(&self) -> bool {
         let host = host_of(&self.registry);
         host == "localhost"
-            || host
-                .trim_matches(['[', ']'])
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
+            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -186,10 +172,7 @@ fn split_registry(name: &str, path: &str) -> Result<(String, String), ReferenceE
     let (registry, path) = match path.split_once('/') {
         Some((first, rest)) if names_a_registry(first) => {
             if !is_registry(first) {
-                return Err(ReferenceError::Registry {
-                    name: name.to_owned(),
-                    registry: first.to_owned(),
-                });
+                return Err(ReferenceError::Registry { name: name.to_owned(), registry: first.to_owned() });
             }
             (first, rest)
         }
@@ -199,20 +182,10 @@ fn split_registry(name: &str, path: &str) -> Result<(String, String), ReferenceE
     if path.is_empty() {
         return Err(ReferenceError::Empty(name.to_owned()));
     }
-    if let Some(component) = path
-        .split('/')
-        .find(|component| !is_path_component(component))
-    {
-        return Err(ReferenceError::Repository {
-            name: name.to_owned(),
-            component: component.to_owned(),
-        });
+    if let Some(component) = path.split('/').find(|component| !is_path_component(component)) {
+        return Err(ReferenceError::Repository { name: name.to_owned(), component: component.to_owned() });
     }
-    let registry = if registry == LEGACY_DEFAULT_REGISTRY {
-        DEFAULT_REGISTRY
-    } else {
-        registry
-    };
+    let registry = if registry == LEGACY_DEFAULT_REGISTRY { DEFAULT_REGISTRY } else { registry };
     let repository = if registry == DEFAULT_REGISTRY && !path.contains('/') {
         format!("{OFFICIAL_REPOSITORY}/{path}")
     } else {
@@ -226,9 +199,7 @@ fn split_registry(name: &str, path: &str) -> Result<(String, String), ReferenceE
 
 /// Whether the part before the first slash is a host rather than a path component of docker.io.
 fn names_a_registry(first: &str) -> bool {
-    first.contains(['.', ':'])
-        || first == "localhost"
-        || first.bytes().any(|b| b.is_ascii_uppercase())
+    first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 fn is_image_id(path: &str) -> bool {
@@ -242,17 +213,13 @@ fn is_registry(registry: &str) -> bool {
         return false;
     }
     if let Some(inside) = host.strip_prefix('[') {
-        return inside
-            .strip_suffix(']')
-            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+        return inside.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
     }
     host.split('.').all(|label| {
         !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     })
 }
 
@@ -261,9 +228,9 @@ fn is_path_component(component: &str) -> bool {
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     component.starts_with(is_word)
         && component.ends_with(is_word)
-        && component.split(is_word).all(|separator| {
-            matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-')
-        })
+        && component
+            .split(is_word)
+            .all(|separator| matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-'))
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -297,6 +264,20 @@ impl FromStr for Reference {
 
     fn from_str(name: &str) -> Result<Self, ReferenceError> {
         Self::parse(name)
+    }
+}
+
+impl TryFrom<String> for Reference {
+    type Error = ReferenceError;
+
+    fn try_from(name: String) -> Result<Self, ReferenceError> {
+        Self::parse(&name)
+    }
+}
+
+impl From<Reference> for String {
+    fn from(reference: Reference) -> Self {
+        reference.to_string()
     }
 }
 

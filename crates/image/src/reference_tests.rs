@@ -23,10 +23,7 @@ fn names_are_completed_as_docker_does() {
         ("[::1]:5000/a:b", "[::1]:5000/a:b"),
         ("[::1]/a", "[::1]/a:latest"),
         ("Uppercase/repo", "Uppercase/repo:latest"),
-        (
-            "registry.k8s.io/e2e-test-images/agnhost:2.66.1",
-            "registry.k8s.io/e2e-test-images/agnhost:2.66.1",
-        ),
+        ("registry.k8s.io/e2e-test-images/agnhost:2.66.1", "registry.k8s.io/e2e-test-images/agnhost:2.66.1"),
         ("ghcr.io/a/b__c---d.e", "ghcr.io/a/b__c---d.e:latest"),
     ];
     for (name, full) in cases {
@@ -39,10 +36,7 @@ fn a_digest_takes_no_default_tag_and_may_stand_beside_one() {
     let bare = Reference::parse(&format!("ghcr.io/a/b@{DIGEST}")).unwrap();
     assert_eq!((bare.tag(), bare.digest()), (None, Some(Digest::of(b""))));
     let both = Reference::parse(&format!("ghcr.io/a/b:v1@{DIGEST}")).unwrap();
-    assert_eq!(
-        (both.tag(), both.digest()),
-        (Some("v1"), Some(Digest::of(b"")))
-    );
+    assert_eq!((both.tag(), both.digest()), (Some("v1"), Some(Digest::of(b""))));
     assert_eq!(both.at(Digest::of(b"")), bare);
     assert_eq!(both.name(), "ghcr.io/a/b");
 }
@@ -71,34 +65,16 @@ fn what_breaks_the_grammar_is_named() {
     check("[::1/x", "is not a registry host");
     check(&"a".repeat(64), "image ID");
     check(&format!("ghcr.io/{}", "a".repeat(256)), "over 255 bytes");
-    assert!(matches!(
-        Reference::parse("nginx@sha256:00"),
-        Err(ReferenceError::Digest { .. })
-    ));
-    assert!(matches!(
-        Reference::parse(&format!("nginx@{DIGEST}@{DIGEST}")),
-        Err(ReferenceError::Digest { .. })
-    ));
+    assert!(matches!(Reference::parse("nginx@sha256:00"), Err(ReferenceError::Digest { .. })));
+    assert!(matches!(Reference::parse(&format!("nginx@{DIGEST}@{DIGEST}")), Err(ReferenceError::Digest { .. })));
 }
 
 #[test]
 fn loopback_registries_are_known_by_name_and_address() {
-    for name in [
-        "localhost/a",
-        "localhost:5000/a",
-        "127.0.0.1:1/a",
-        "127.9.9.9/a",
-        "[::1]:5000/a",
-    ] {
+    for name in ["localhost/a", "localhost:5000/a", "127.0.0.1:1/a", "127.9.9.9/a", "[::1]:5000/a"] {
         assert!(Reference::parse(name).unwrap().is_loopback(), "{name}");
     }
-    for name in [
-        "a",
-        "localhost.example.com/a",
-        "10.0.0.1:5000/a",
-        "[2001:db8::1]/a",
-        "127.0.0.1.nip.io/a",
-    ] {
+    for name in ["a", "localhost.example.com/a", "10.0.0.1:5000/a", "[2001:db8::1]/a", "127.0.0.1.nip.io/a"] {
         assert!(!Reference::parse(name).unwrap().is_loopback(), "{name}");
     }
 }

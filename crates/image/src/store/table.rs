@@ -1,0 +1,126 @@
+//! The table of images: which names stand for which manifest, configuration and wasm.
+//!
+//! Pure values and their JSON; the store reads and writes the file. A tag stands for one image at a time; a digest of a
+//! repository stays with its image until that is removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest, DigestError};
+use crate::reference::Reference;
+
+/// Of the file format; another one is refused, never guessed at.
+pub(super) const VERSION: u32 = 1;
+
+/// An image's identity on this node, as CRI has it: the configuration's digest, or, where the configuration does not
+/// name the wasm layer and so could belong to several images, the manifest's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ImageId(pub(crate) Digest);
+
+impl fmt::Display for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for ImageId {
+    type Err = DigestError;
+
+    /// `sha256:` and 64 hexadecimal digits, or the digits alone.
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let digest = text.parse().or_else(|error| format!("sha256:{text}").parse().map_err(|_| error))?;
+        Ok(Self(digest))
+    }
+}
+
+/// What an image's configuration says about running it; empty for plain wasm artifacts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageConfig {
+    /// The command, before the pod's `command` replaces it.
+    pub entrypoint: Vec<String>,
+    /// Its arguments, before the pod's `args` replace them.
+    pub cmd: Vec<String>,
+    /// Environment entries, `NAME=value`.
+    pub env: Vec<String>,
+    /// The working directory.
+    pub working_dir: Option<String>,
+    /// The user, as `uid[:gid]` or a name.
+    pub user: Option<String>,
+}
+
+/// One image of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) id: ImageId,
+    pub(crate) wasm: Digest,
+    pub(crate) media_type: String,
+    /// All blobs that are kept for this image, with their sizes in bytes.
+    pub(crate) blobs: BTreeMap<Digest, u64>,
+    pub(crate) tags: BTreeSet<Reference>,
+    pub(crate) digests: BTreeSet<Reference>,
+    pub(crate) config: ImageConfig,
+    /// Seconds since the epoch.
+    pub(crate) pulled_at: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Table {
+    pub(super) version: u32,
+    pub(super) images: Vec<Record>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { version: VERSION, images: Vec::new() }
+    }
+}
+
+impl Table {
+    /// Adds an image, or its new names and blobs to the same image; its tags leave the images they stood for.
+    pub(super) fn insert(&mut self, mut new: Record) -> &Record {
+        for image in &mut self.images {
+            image.tags.retain(|tag| !new.tags.contains(tag));
+        }
+        let old = self.images.iter().position(|image| image.id == new.id && image.wasm == new.wasm);
+        if let Some(old) = old.map(|at| self.images.swap_remove(at)) {
+            new.tags.extend(old.tags);
+            new.digests.extend(old.digests);
+            new.blobs.extend(old.blobs);
+        }
+        self.images.retain(|image| image.id != new.id);
+        self.images.push(new);
+        &self.images[self.images.len() - 1]
+    }
+
+    /// Removes an image; the blobs no other image needs are returned for removal.
+    pub(super) fn remove(&mut self, id: ImageId) -> Option<Vec<Digest>> {
+        let at = self.images.iter().position(|image| image.id == id)?;
+        let removed = self.images.swap_remove(at);
+        Some(removed.blobs.into_keys().filter(|blob| !self.needs(blob)).collect())
+    }
+
+    /// Whether a blob belongs to an image.
+    pub(super) fn needs(&self, blob: &Digest) -> bool {
+        self.images.iter().any(|image| image.blobs.contains_key(blob))
+    }
+
+    /// The image a reference stands for: by its digest if it has one, else by its tag.
+    pub(super) fn find(&self, reference: &Reference) -> Option<&Record> {
+        match reference.digest() {
+            Some(digest) => {
+                let pinned = reference.at(digest);
+                self.images.iter().find(|image| image.digests.contains(&pinned))
+            }
+            None => self.images.iter().find(|image| image.tags.contains(reference)),
+        }
+    }
+
+    pub(super) fn find_by_id(&self, id: ImageId) -> Option<&Record> {
+        self.images.iter().find(|image| image.id == id)
+    }
+}
