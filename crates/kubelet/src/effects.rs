@@ -1,0 +1,190 @@
+//! Effects: the actions of a plan, carried out.
+//!
+//! Comes in: one [`Action`] of one pod. Goes out: its [`Outcome`], always exactly one. Never here: a decision; what fails
+//! is told, and the plan says what comes of it. Effects never call back into the worker.
+
+mod image;
+pub mod messages;
+mod pull_secrets;
+pub mod view;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri::Client;
+use cri::client::CallError;
+use decide::event::{Failure, Outcome};
+use decide::names::{ContainerId, ContainerName, ImageId, SandboxId};
+use decide::observed::{Instance, InstanceState, Sandbox};
+use decide::plan::Action;
+use decide::pod::{Container, Pod, Resources};
+use decide::report::Report;
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, watch};
+
+use crate::dns::{DnsSettings, dns_config};
+use crate::environment::{Addresses, container_environment};
+use crate::objects::Objects;
+use crate::volumes::Volumes;
+
+/// What effects work with, shared by all pods.
+pub struct Effects {
+    /// The runtime.
+    pub runtime: Client,
+    /// The pods' volumes.
+    pub volumes: Arc<Volumes>,
+    /// ConfigMaps, Secrets and Services.
+    pub objects: Objects,
+    /// How names are resolved.
+    pub dns: DnsSettings,
+    /// Where container logs go.
+    pub pod_logs: PathBuf,
+    /// What a container without limits may use, for its environment.
+    pub allocatable: watch::Receiver<Resources>,
+    /// Image pulls that may run at once.
+    pub pulls: Arc<Semaphore>,
+}
+
+/// What an effect needs to know of its pod beside the action.
+#[derive(Clone)]
+pub struct Subject {
+    /// The pod as it was when the action was planned.
+    pub pod: Arc<Pod>,
+    /// The addresses of its sandbox.
+    pub pod_ips: Vec<IpAddr>,
+    /// The addresses of the node.
+    pub host_ips: Vec<IpAddr>,
+    /// The newest sandbox's number.
+    pub sandbox_attempt: u32,
+}
+
+/// Takes the reports that an effect makes on its way.
+pub type Say<'a> = &'a (dyn Fn(Report) + Send + Sync);
+
+impl Effects {
+    /// Carries out one action.
+    pub async fn perform(&self, subject: &Subject, action: Action, say: Say<'_>) -> Outcome {
+        let pod = &subject.pod;
+        match action {
+            Action::PrepareVolumes => Outcome::VolumesPrepared(self.prepare_volumes(pod).await),
+            Action::ReleaseVolumes => Outcome::VolumesReleased(self.release_volumes(pod).await),
+            Action::RunSandbox { attempt } => Outcome::SandboxRun(self.run_sandbox(pod, attempt, say).await),
+            Action::StopSandbox { id } => {
+                let result = self.runtime.stop_pod_sandbox(id.as_str()).await;
+                Outcome::SandboxStopped { id, result: gone_is_done(result, "KillPodSandboxError") }
+            }
+            Action::RemoveSandbox { id } => {
+                let result = self.runtime.remove_pod_sandbox(id.as_str()).await;
+                Outcome::SandboxRemoved { id, result: gone_is_done(result, "RemovePodSandboxError") }
+            }
+            Action::PullImage { container } => {
+                let result = match pod.containers.get(&container) {
+                    Some(spec) => self.ensure_image(pod, spec, say).await,
+                    None => Err(unknown_container(&container)),
+                };
+                Outcome::ImagePulled { container, result }
+            }
+            Action::CreateContainer { container, sandbox, attempt, image } => {
+                let result = match pod.containers.get(&container) {
+                    Some(spec) => self.create_container(subject, spec, &sandbox, attempt, &image).await,
+                    None => Err(unknown_container(&container)),
+                };
+                Outcome::ContainerCreated { container, attempt, result }
+            }
+            Action::StartContainer { container, id } => {
+                let result = self.start_container(&id).await;
+                Outcome::ContainerStarted { container, id, result }
+            }
+            Action::StopContainer { container, id, grace, .. } => {
+                let result = self.runtime.stop_container(id.as_str(), grace).await;
+                Outcome::ContainerStopped { container, id, result: gone_is_done(result, "KillContainerError") }
+            }
+            Action::RemoveContainer { container, id } => {
+                let result = self.runtime.remove_container(id.as_str()).await;
+                Outcome::ContainerRemoved { container, id, result: gone_is_done(result, "RemoveContainerError") }
+            }
+        }
+    }
+
+    async fn prepare_volumes(&self, pod: &Pod) -> Result<(), Failure> {
+        self.objects.register(pod);
+        self.volumes.prepare(pod).await
+    }
+
+    async fn release_volumes(&self, pod: &Pod) -> Result<(), Failure> {
+        self.volumes.release(&pod.uid).await?;
+        self.objects.unregister(&pod.uid);
+        Ok(())
+    }
+
+    fn sandbox_message(&self, pod: &Pod, attempt: u32) -> (cri::v1::PodSandboxConfig, Vec<Report>) {
+        let (dns, reports) = dns_config(pod, &self.dns);
+        (messages::sandbox(pod, attempt, &self.pod_logs, dns), reports)
+    }
+
+    async fn run_sandbox(&self, pod: &Pod, attempt: u32, say: Say<'_>) -> Result<Sandbox, Failure> {
+        let (config, reports) = self.sandbox_message(pod, attempt);
+        reports.into_iter().for_each(say);
+        let handler = pod.runtime_class.as_deref().unwrap_or_default();
+        let failed = |error: CallError| {
+            Failure::new("CreatePodSandboxError", format!("Failed to create pod sandbox: {}", error.message()))
+        };
+        let id = self.runtime.run_pod_sandbox(config, handler).await.map_err(failed)?;
+        let status = self.runtime.pod_sandbox_status(&id).await.map_err(failed)?.status;
+        let status = status.ok_or_else(|| Failure::new("CreatePodSandboxError", format!("sandbox {id} has no status")))?;
+        Ok(view::sandbox(&status))
+    }
+
+    async fn create_container(
+        &self,
+        subject: &Subject,
+        container: &Container,
+        sandbox: &SandboxId,
+        attempt: u32,
+        image: &ImageId,
+    ) -> Result<Instance, Failure> {
+        let pod = &subject.pod;
+        let addresses = Addresses { pod_ips: subject.pod_ips.clone(), host_ips: subject.host_ips.clone() };
+        let allocatable = *self.allocatable.borrow();
+        let environment = container_environment(&self.objects, pod, container, &addresses, &allocatable).await?;
+        let mounts = self.volumes.mounts(pod, container)?;
+        let config = messages::container(pod, container, attempt, image, environment, mounts)?;
+        let (sandbox_config, _) = self.sandbox_message(pod, subject.sandbox_attempt);
+        let failed = |error: CallError| Failure::new("CreateContainerError", error.message().to_owned());
+        let id = self.runtime.create_container(sandbox.as_str(), config, sandbox_config).await.map_err(failed)?;
+        let status = self.runtime.container_status(&id).await.map_err(failed)?;
+        Ok(view::instance(&status, sandbox.as_str()))
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<Timestamp, Failure> {
+        let failed = |error: CallError| Failure::new("RunContainerError", error.message().to_owned());
+        self.runtime.start_container(id.as_str()).await.map_err(failed)?;
+        let status = self.runtime.container_status(id.as_str()).await.map_err(failed)?;
+        match view::instance(&status, "").state {
+            InstanceState::Running { started_at } => Ok(started_at),
+            // It may have run and ended by now: it did start.
+            InstanceState::Exited(exit) => Ok(exit.started_at.unwrap_or(exit.finished_at)),
+            InstanceState::Created | InstanceState::Unknown => {
+                let message = format!("container {id} is not running after its start");
+                Err(Failure::new("RunContainerError", message))
+            }
+        }
+    }
+}
+
+/// How long a listing that failed waits for its next try.
+pub const LIST_RETRY: Duration = Duration::from_secs(1);
+
+fn unknown_container(container: &ContainerName) -> Failure {
+    Failure::new("CreateContainerConfigError", format!("the pod has no container {container}"))
+}
+
+/// What is not there any more needs no stopping or removing.
+fn gone_is_done(result: Result<(), CallError>, reason: &'static str) -> Result<(), Failure> {
+    match result {
+        Err(error) if !error.is_not_found() => Err(Failure::new(reason, format!("{error}: {}", error.message()))),
+        _ => Ok(()),
+    }
+}

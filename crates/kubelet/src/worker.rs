@@ -1,0 +1,307 @@
+//! The pod worker: one task that owns one pod.
+//!
+//! Comes in: what is wanted of the pod, nudges to look at the runtime, outcomes of its own effects, time. Goes out:
+//! effects, the pod's observed row, events. It is a thin shell: [`Observed::apply`] folds what happened,
+//! [`decide::plan::next`] says what to do, and nothing is decided here.
+//!
+//! Invariants: at most one effect per task is in flight; every effect ends in exactly one outcome, even if it panics;
+//! the observed row has one writer.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri::client::CallError;
+use decide::event::{Event, Outcome, RuntimeView};
+use decide::observed::{Observed, SandboxState};
+use decide::plan::{self, Action, Plan, Stage, Task};
+use decide::pod::{Pod, Rejection};
+use decide::report::Report;
+use futures::FutureExt;
+use tokio::sync::{Notify, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+use crate::clock::Clock;
+use crate::effects::{Effects, LIST_RETRY, Subject, view};
+use crate::events::{Recorder, about_pod};
+use crate::hints::Hints;
+use crate::status::Publisher;
+use crate::tables::{ObservedContainer, ObservedPod, Origin, Tables};
+
+/// What all workers share.
+pub struct Shared {
+    /// How actions are carried out.
+    pub effects: Effects,
+    /// The two maps.
+    pub tables: Arc<Tables>,
+    /// Where statuses go.
+    pub publisher: Publisher,
+    /// Where events go.
+    pub recorder: Recorder,
+    /// Who says that the runtime has news.
+    pub hints: Arc<Hints>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// What is wanted of a pod.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// It is to be as this says, or to end as this says.
+    Pod(Arc<Pod>),
+    /// No source knows it any more: it is to end, and the worker with it.
+    Gone,
+}
+
+/// What ends in the worker's own tasks.
+enum Done {
+    Effect(Task, Outcome),
+    View(Result<RuntimeView, CallError>),
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    origin: Origin,
+    gone: bool,
+    observed: Observed,
+    previous: Option<Plan>,
+    tasks: JoinSet<Option<Done>>,
+    effects: HashMap<Task, AbortHandle>,
+    listing: Listing,
+    row: Option<ObservedPod>,
+}
+
+/// Where the worker is with looking at the runtime.
+enum Listing {
+    /// It looks again then.
+    Due(Instant),
+    /// It is looking; `again` says that something happened meanwhile.
+    UnderWay { again: bool },
+}
+
+/// What a worker begins with.
+pub struct Start {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// Who wants it.
+    pub origin: Origin,
+    /// What is known of it: the status the API server has, the node's addresses.
+    pub observed: Observed,
+    /// Whether the node takes it.
+    pub admission: Result<(), Rejection>,
+    /// What is wanted of it from now on.
+    pub wanted: watch::Receiver<Wanted>,
+    /// Rings when the runtime has news of it.
+    pub nudge: Arc<Notify>,
+}
+
+/// Runs the pod until no source wants it and nothing is left of it.
+pub async fn run(shared: Arc<Shared>, start: Start) {
+    let Start { pod, origin, observed, admission, mut wanted, nudge } = start;
+    let mut references = shared.effects.objects.changed();
+    let mut worker = Worker {
+        shared,
+        pod: Arc::clone(&pod),
+        origin,
+        gone: false,
+        observed,
+        previous: None,
+        tasks: JoinSet::new(),
+        effects: HashMap::new(),
+        listing: Listing::Due(Instant::now()),
+        row: None,
+    };
+    worker.apply(Event::Desired(pod));
+    worker.apply(Event::Admission(admission));
+    loop {
+        worker.list_when_due();
+        let plan = worker.step();
+        if worker.gone && plan.stage == Stage::Released {
+            return;
+        }
+        let wake = plan.wake_at.map(|at| worker.instant(at));
+        let next_list = match worker.listing {
+            Listing::Due(at) => Some(at),
+            Listing::UnderWay { .. } => None,
+        };
+        tokio::select! {
+            Ok(()) = wanted.changed() => {
+                let now_wanted = wanted.borrow_and_update().clone();
+                worker.want(now_wanted);
+            }
+            () = nudge.notified() => worker.look_soon(),
+            Ok(()) = references.changed() => worker.apply(Event::ReferencesChanged),
+            Some(done) = worker.tasks.join_next() => worker.finish(done.ok().flatten()),
+            () = until(wake) => worker.apply(Event::Tick),
+            () = until(next_list) => {}
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Worker {
+    /// Folds one event into what is known, and tells what it means to people.
+    fn apply(&mut self, event: Event) {
+        let reports = self.observed.apply(&self.pod, event, self.shared.clock.now());
+        self.say(reports);
+    }
+
+    fn say(&self, reports: impl IntoIterator<Item = Report>) {
+        for report in reports {
+            self.shared.recorder.record(about_pod(&self.pod.api, report));
+        }
+    }
+
+    fn want(&mut self, wanted: Wanted) {
+        match wanted {
+            Wanted::Pod(pod) => {
+                self.pod = Arc::clone(&pod);
+                if let Err(failure) = self.shared.effects.volumes.update(&pod) {
+                    tracing::debug!(pod = %pod.name, "updating volumes: {}", failure.message);
+                }
+                self.apply(Event::Desired(pod));
+            }
+            Wanted::Gone => {
+                self.gone = true;
+                self.apply(Event::Removed);
+            }
+        }
+    }
+
+    /// Plans, begins what is planned, and shows how the pod stands.
+    fn step(&mut self) -> Plan {
+        let now = self.shared.clock.now();
+        let plan = plan::next(&self.pod, &self.observed, now);
+        self.say(plan::announcements(self.previous.as_ref(), &plan));
+        self.observed.accept(&plan, now);
+        for planned in &plan.actions {
+            tracing::debug!(pod = %self.pod.name, uid = %self.pod.uid, why = planned.why, "{:?}", planned.action);
+            self.say(planned.announce.clone());
+            self.begin(planned.action.clone());
+        }
+        self.show(&plan);
+        self.previous = Some(plan.clone());
+        plan
+    }
+
+    fn begin(&mut self, action: Action) {
+        let task = action.task();
+        let (shared, subject) = (Arc::clone(&self.shared), self.subject());
+        let (of, if_lost) = (task.clone(), action.clone());
+        let effect = async move {
+            let recorder = &shared.recorder;
+            let say = |report| recorder.record(about_pod(&subject.pod.api, report));
+            let performed = AssertUnwindSafe(shared.effects.perform(&subject, action, &say)).catch_unwind().await;
+            let outcome = performed.unwrap_or_else(|_| Outcome::lost(if_lost, "the effect panicked; see the log"));
+            Some(Done::Effect(of, outcome))
+        };
+        let handle = self.tasks.spawn(effect);
+        // A stop with a shorter grace takes the place of the longer one.
+        if let Some(replaced) = self.effects.insert(task, handle) {
+            replaced.abort();
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        let ready = self.observed.sandboxes.iter().rev().find(|sandbox| sandbox.state == SandboxState::Ready);
+        let node = &self.observed.host_ips;
+        let pod_ips = match ready {
+            Some(sandbox) if !self.pod.network.host_network => sandbox.ips.clone(),
+            _ => node.clone(),
+        };
+        Subject {
+            pod: Arc::clone(&self.pod),
+            pod_ips,
+            host_ips: node.clone(),
+            sandbox_attempt: ready.map_or(0, |sandbox| sandbox.attempt),
+        }
+    }
+
+    fn finish(&mut self, done: Option<Done>) {
+        match done {
+            // An effect that was replaced: its successor will answer.
+            None => {}
+            Some(Done::Effect(task, outcome)) => {
+                self.effects.remove(&task);
+                let look = !matches!(outcome, Outcome::ImagePulled { .. } | Outcome::VolumesPrepared(_));
+                self.apply(Event::Done(outcome));
+                if look {
+                    self.look_soon();
+                }
+            }
+            Some(Done::View(result)) => {
+                let looked_again = matches!(self.listing, Listing::UnderWay { again: true });
+                match result {
+                    Ok(view) => {
+                        let next = if looked_again { Duration::ZERO } else { self.shared.hints.relist_period() };
+                        self.listing = Listing::Due(Instant::now() + next);
+                        self.apply(Event::Runtime(view));
+                    }
+                    Err(error) => {
+                        tracing::warn!(pod = %self.pod.name, "{error}: {}; trying again", error.message());
+                        self.listing = Listing::Due(Instant::now() + LIST_RETRY);
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_soon(&mut self) {
+        self.listing = match self.listing {
+            Listing::Due(_) => Listing::Due(Instant::now()),
+            Listing::UnderWay { .. } => Listing::UnderWay { again: true },
+        };
+    }
+
+    fn list_when_due(&mut self) {
+        let Listing::Due(at) = self.listing else { return };
+        if at > Instant::now() {
+            return;
+        }
+        self.listing = Listing::UnderWay { again: false };
+        let (shared, uid) = (Arc::clone(&self.shared), self.pod.uid.clone());
+        self.tasks.spawn(async move {
+            let now = shared.clock.now();
+            Some(Done::View(view::runtime_view(&shared.effects.runtime, &uid, now).await))
+        });
+    }
+
+    /// Writes the pod's observed row, if it moved.
+    fn show(&mut self, plan: &Plan) {
+        let containers = self.observed.containers.iter().flat_map(|(name, container)| {
+            let held = container.instances.iter().filter(|instance| instance.held);
+            held.map(|instance| ObservedContainer { name: name.clone(), id: instance.id.clone(), attempt: instance.attempt })
+        });
+        let row = ObservedPod {
+            object: Arc::clone(&self.pod.api),
+            origin: self.origin,
+            status: plan.status.clone(),
+            containers: containers.collect(),
+            stage: plan.stage,
+        };
+        let unchanged = self.row.as_ref().is_some_and(|shown| {
+            Arc::ptr_eq(&shown.object, &row.object)
+                && shown.status == row.status
+                && shown.containers == row.containers
+                && shown.stage == row.stage
+        });
+        if !unchanged {
+            self.shared.tables.observed.set(self.pod.uid.clone(), row.clone());
+            self.shared.publisher.changed(self.pod.uid.clone());
+            self.row = Some(row);
+        }
+    }
+
+    fn instant(&self, at: jiff::Timestamp) -> Instant {
+        Instant::now() + decide::time::between(self.shared.clock.now(), at)
+    }
+}

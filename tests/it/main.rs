@@ -1,0 +1,1 @@
+//! The integration tests: the real binary, alone and on a real control plane.
