@@ -20,6 +20,6 @@ mod store;
 
 pub use credentials::{Credentials, CredentialsError};
 pub use digest::{Digest, DigestError};
-pub use pull::{Limits, Part, PullError, PullErrorKind, Puller, PullerOptions, Refusal};
+pub use pull::{Layouts, Limits, Part, PullError, PullErrorKind, Puller, PullerOptions, Refusal};
 pub use reference::{Reference, ReferenceError};
 pub use store::{FsUsage, Image, ImageConfig, ImageId, Store, StoreError, Wasm};

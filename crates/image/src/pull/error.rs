@@ -69,6 +69,20 @@ impl fmt::Display for Part {
     }
 }
 
+/// The image layouts that were looked at before the registry; nothing where there are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layouts(pub Vec<PathBuf>);
+
+impl fmt::Display for Layouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, layout) in self.0.iter().enumerate() {
+            let before = if position == 0 { " (nor is it in the image layout " } else { " or " };
+            write!(f, "{before}{}", layout.display())?;
+        }
+        if self.0.is_empty() { Ok(()) } else { f.write_str(")") }
+    }
+}
+
 /// Why a pull failed. [`PullError::message`] is the whole text for a user.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PullError {
@@ -76,14 +90,16 @@ pub enum PullError {
     #[error(transparent)]
     Name(#[from] ReferenceError),
     /// The registry has no such image, and neither has a layout.
-    #[error("{image}: not found in registry {}", image.registry())]
+    #[error("{image}: not found in registry {}{layouts}", image.registry())]
     NotFound {
         /// What was to be pulled.
         image: Reference,
+        /// Where it is not either.
+        layouts: Layouts,
     },
     /// The registry answered 401 or 403, or its token service refused.
     #[error(
-        "{image}: registry {} denies access: the image is private or does not exist, and {}",
+        "{image}: registry {} denies access: the image is private or does not exist, and {}{layouts}",
         image.registry(),
         if *with_credentials { "the credentials given for it are not accepted" } else { "no credentials were given (see imagePullSecrets)" }
     )]
@@ -92,9 +108,11 @@ pub enum PullError {
         image: Reference,
         /// Whether the pull had credentials.
         with_credentials: bool,
+        /// Where it is not either.
+        layouts: Layouts,
     },
     /// The registry cannot be reached, breaks off or fails, after all tries.
-    #[error("{image}: cannot get the {part} from registry {}: {cause}", image.registry())]
+    #[error("{image}: cannot get the {part} from registry {}: {cause}{layouts}", image.registry())]
     Unavailable {
         /// What was to be pulled.
         image: Reference,
@@ -102,6 +120,8 @@ pub enum PullError {
         part: Part,
         /// What the network or the registry's status said.
         cause: String,
+        /// Where it is not either.
+        layouts: Layouts,
     },
     /// The image exists and cannot run here.
     #[error("{image}: unsupported image")]

@@ -15,8 +15,9 @@ use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, RegistryOperation};
 
-use super::error::{Part, PullError};
-use super::{Limits, finish};
+use super::Limits;
+use super::error::{Layouts, Part, PullError};
+use super::fetch::finish;
 use crate::credentials::Credentials;
 use crate::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, OCI_INDEX, OCI_MANIFEST};
 use crate::reference::Reference;
@@ -41,6 +42,8 @@ pub(crate) struct Registry {
     auth: RegistryAuth,
     image: Reference,
     limits: Limits,
+    /// Where the image was looked for before, for messages.
+    layouts: Layouts,
 }
 
 /// How one try ended.
@@ -57,6 +60,7 @@ impl Registry {
         credentials: Option<&Credentials>,
         scheme: Scheme,
         limits: Limits,
+        layouts: Layouts,
     ) -> Result<Self, PullError> {
         let config = ClientConfig {
             protocol: match scheme {
@@ -71,7 +75,7 @@ impl Registry {
         let client = Client::try_from(config)
             .map_err(|error| PullError::Client { image: image.clone(), cause: root_cause(&error) })?;
         let auth = Credentials::to_registry_auth(credentials);
-        Ok(Self { client, auth, image: image.clone(), limits })
+        Ok(Self { client, auth, image: image.clone(), limits, layouts })
     }
 
     /// Fetches the manifest or index `part`; its digest, where it has one, was checked.
@@ -165,7 +169,7 @@ impl Registry {
     }
 
     fn unavailable(&self, part: Part, cause: String) -> PullError {
-        PullError::Unavailable { image: self.image.clone(), part, cause }
+        PullError::Unavailable { image: self.image.clone(), part, cause, layouts: self.layouts.clone() }
     }
 
     fn classify(&self, part: Part, error: OciDistributionError) -> Failure {
@@ -217,12 +221,16 @@ impl Registry {
 
     fn denied(&self) -> Failure {
         let with_credentials = self.auth != RegistryAuth::Anonymous;
-        Failure::Lasting(PullError::Unauthorized { image: self.image.clone(), with_credentials })
+        Failure::Lasting(PullError::Unauthorized {
+            image: self.image.clone(),
+            with_credentials,
+            layouts: self.layouts.clone(),
+        })
     }
 
     fn missing(&self, part: Part) -> Failure {
         Failure::Lasting(match part {
-            Part::Manifest => PullError::NotFound { image: self.image.clone() },
+            Part::Manifest => PullError::NotFound { image: self.image.clone(), layouts: self.layouts.clone() },
             _ => self.unavailable(part, "it is named by the image and not there".into()),
         })
     }

@@ -1,0 +1,223 @@
+//! One pull, step by step: where it comes from, which manifest, which layer, into the store, onto the table.
+//!
+//! Every step checks what it was given before the next one uses it: digests and sizes, then types, then the binary.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::io::AsyncReadExt;
+
+use super::error::{Layouts, Part, PullError};
+use super::layout::Layout;
+use super::registry::{Registry, Scheme};
+use super::select::{self, Refusal};
+use super::{Inner, MANIFEST_BYTES_MAX, config};
+use crate::credentials::Credentials;
+use crate::digest::Digest;
+use crate::manifest::{Descriptor, Document, DocumentError, Manifest};
+use crate::reference::{Reference, host_of};
+use crate::store::{Image, Ingest, IngestError, Record, StoreError};
+
+const WASM_MAGIC: &[u8; 4] = b"\0asm";
+
+enum Source {
+    Layout(Layout),
+    Registry(Box<Registry>),
+}
+
+/// What a reference stands for.
+struct Resolved {
+    /// The digest behind the reference: the index's where there is one, else the manifest's.
+    target: Digest,
+    manifest_digest: Digest,
+    manifest: Manifest,
+    /// The index and the manifest, with their sizes in bytes.
+    blobs: BTreeMap<Digest, u64>,
+}
+
+impl Inner {
+    pub(super) async fn pull(&self, image: &Reference, credentials: Option<&Credentials>) -> Result<Image, PullError> {
+        let source = self.source(image, credentials).await?;
+        let mut tries = 1;
+        loop {
+            match self.pull_from(&source, image).await {
+                // Someone removed an image that shares a blob with this one, after it was seen to be here.
+                Err(PullError::Store { source: StoreError::BlobGone(blob), .. })
+                    if tries < self.options.limits.tries =>
+                {
+                    tracing::debug!(%image, %blob, "a blob was removed meanwhile, pulling again");
+                    tries += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn source(&self, image: &Reference, credentials: Option<&Credentials>) -> Result<Source, PullError> {
+        for directory in &self.options.layouts {
+            if let Some(layout) = Layout::find(directory, image).await? {
+                tracing::debug!(%image, layout = %directory.display(), "found in an image layout");
+                return Ok(Source::Layout(layout));
+            }
+        }
+        let registry = image.registry();
+        let configured = |host: &String| host == registry || host == host_of(registry);
+        let plain = image.is_loopback() || self.options.plain_http.iter().any(configured);
+        let scheme = if plain { Scheme::Http } else { Scheme::Https };
+        let layouts = Layouts(self.options.layouts.clone());
+        let registry = Registry::new(image, credentials, scheme, self.options.limits, layouts)?;
+        Ok(Source::Registry(Box::new(registry)))
+    }
+
+    async fn pull_from(&self, source: &Source, image: &Reference) -> Result<Image, PullError> {
+        let Resolved { target, manifest_digest, manifest, mut blobs } = self.resolve(source, image).await?;
+        let layer =
+            select::wasm_layer(&manifest).map_err(|source| PullError::Unsupported { image: image.clone(), source })?;
+        let (config_part, layer_part) = (Part::Config(manifest.config.digest), Part::Layer(layer.digest));
+        check_size(image, config_part, manifest.config.size, MANIFEST_BYTES_MAX)?;
+        check_size(image, layer_part, layer.size, self.options.limits.wasm_bytes_max)?;
+
+        self.obtain(source, image, &manifest.config, config_part).await?;
+        self.obtain(source, image, layer, layer_part).await?;
+        self.check_magic(image, layer).await?;
+        let content = self.read_blob(image, manifest.config.digest, MANIFEST_BYTES_MAX).await?;
+        let read = config::read(&manifest.config, &content, manifest_digest, layer.digest);
+        let (id, config) = read.map_err(|error| PullError::Corrupt {
+            image: image.clone(),
+            part: config_part,
+            problem: format!("it is malformed ({error})"),
+        })?;
+        blobs.extend([(manifest.config.digest, manifest.config.size), (layer.digest, layer.size)]);
+        let record = Record {
+            id,
+            wasm: layer.digest,
+            media_type: layer.media_type.clone(),
+            blobs,
+            // A tag beside a digest was not looked up, and may stand for something else.
+            tags: if image.digest().is_none() { BTreeSet::from([image.clone()]) } else { BTreeSet::new() },
+            digests: BTreeSet::from([image.at(target)]),
+            config,
+            pulled_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        };
+        self.commit(image, record).await
+    }
+
+    async fn resolve(&self, source: &Source, image: &Reference) -> Result<Resolved, PullError> {
+        let top = self.manifest(source, image, Part::Manifest).await?;
+        let target = Digest::of(&top);
+        let mut blobs = BTreeMap::from([(target, top.len() as u64)]);
+        let index = match parse(image, Part::Manifest, &top)? {
+            Document::Manifest(manifest) => return Ok(Resolved { target, manifest_digest: target, manifest, blobs }),
+            Document::Index(index) => index,
+        };
+        let platform = select::wasm_platform(&index)
+            .map_err(|source| PullError::Unsupported { image: image.clone(), source })?
+            .digest;
+        let part = Part::PlatformManifest(platform);
+        let content = self.manifest(source, image, part).await?;
+        blobs.insert(platform, content.len() as u64);
+        match parse(image, part, &content)? {
+            Document::Manifest(manifest) => Ok(Resolved { target, manifest_digest: platform, manifest, blobs }),
+            // It could go on for ever.
+            Document::Index(_) => {
+                let problem = "it is an index inside an index".to_owned();
+                Err(PullError::Corrupt { image: image.clone(), part, problem })
+            }
+        }
+    }
+
+    /// Gets a manifest or index, checks it against the digest it should have, and keeps it.
+    async fn manifest(&self, source: &Source, image: &Reference, part: Part) -> Result<Vec<u8>, PullError> {
+        let content = match source {
+            Source::Layout(layout) => layout.manifest(part).await?,
+            Source::Registry(registry) => registry.manifest(part).await?,
+        };
+        check_size(image, part, content.len() as u64, MANIFEST_BYTES_MAX)?;
+        let blob = Descriptor::of("", &content);
+        let expected = part.digest().or(image.digest()).unwrap_or(blob.digest);
+        if blob.digest != expected {
+            let problem = format!("its content has the digest {}", blob.digest);
+            return Err(PullError::Corrupt { image: image.clone(), part, problem });
+        }
+        if !self.options.store.contains(&blob.digest, blob.size) {
+            let mut ingest = self.ingest(image)?;
+            ingest.write(&content).await.map_err(|source| PullError::storing(image, source))?;
+            finish(image, part, ingest, &blob).await?;
+        }
+        Ok(content)
+    }
+
+    /// Makes sure that a blob is in the store. Whoever comes first fetches it, the others wait and find it.
+    async fn obtain(&self, source: &Source, image: &Reference, blob: &Descriptor, part: Part) -> Result<(), PullError> {
+        let gate = self.gate(blob.digest);
+        let _turn = gate.lock().await;
+        if self.options.store.contains(&blob.digest, blob.size) {
+            return Ok(());
+        }
+        match source {
+            Source::Registry(registry) => registry.blob(blob, part, &self.options.store).await,
+            Source::Layout(layout) => {
+                let mut ingest = self.ingest(image)?;
+                layout.copy(blob, &mut ingest).await?;
+                finish(image, part, ingest, blob).await
+            }
+        }
+    }
+
+    fn ingest(&self, image: &Reference) -> Result<Ingest, PullError> {
+        self.options.store.ingest().map_err(|source| PullError::Store { image: image.clone(), source })
+    }
+
+    /// The media type said wasm; the binary has the last word.
+    async fn check_magic(&self, image: &Reference, layer: &Descriptor) -> Result<(), PullError> {
+        let begin = self.read_blob(image, layer.digest, WASM_MAGIC.len() as u64).await?;
+        if begin == WASM_MAGIC {
+            return Ok(());
+        }
+        let source = Refusal::NotWasm { media_type: layer.media_type.clone() };
+        Err(PullError::Unsupported { image: image.clone(), source })
+    }
+
+    async fn read_blob(&self, image: &Reference, blob: Digest, bytes_max: u64) -> Result<Vec<u8>, PullError> {
+        let path = self.options.store.blob_path(&blob);
+        let mut content = Vec::new();
+        let read = async { tokio::fs::File::open(&path).await?.take(bytes_max).read_to_end(&mut content).await };
+        match read.await {
+            Ok(_) => Ok(content),
+            Err(error) => {
+                Err(PullError::Store { image: image.clone(), source: StoreError::unreadable(blob, &path, error) })
+            }
+        }
+    }
+
+    async fn commit(&self, image: &Reference, record: Record) -> Result<Image, PullError> {
+        let store = self.options.store.clone();
+        let committed = tokio::task::spawn_blocking(move || store.commit(record)).await;
+        let committed = committed.map_err(|_| PullError::Aborted { image: image.clone() })?;
+        let entered = committed.map_err(|source| PullError::Store { image: image.clone(), source })?;
+        tracing::info!(%image, id = %entered.id, bytes = entered.size_bytes, "pulled");
+        Ok(entered)
+    }
+}
+
+/// Checks a whole blob and gives it its name in the store.
+pub(super) async fn finish(image: &Reference, part: Part, ingest: Ingest, blob: &Descriptor) -> Result<(), PullError> {
+    ingest.finish(blob).await.map_err(|error| match error {
+        IngestError::Io(source) => PullError::storing(image, source),
+        mismatch => PullError::Corrupt { image: image.clone(), part, problem: mismatch.to_string() },
+    })
+}
+
+fn check_size(image: &Reference, part: Part, size_bytes: u64, limit_bytes: u64) -> Result<(), PullError> {
+    if size_bytes <= limit_bytes {
+        return Ok(());
+    }
+    Err(PullError::TooLarge { image: image.clone(), part, size_bytes, limit_bytes })
+}
+
+fn parse(image: &Reference, part: Part, content: &[u8]) -> Result<Document, PullError> {
+    Document::parse(content).map_err(|error| match error {
+        DocumentError::Schema1 => PullError::Unsupported { image: image.clone(), source: Refusal::Schema1 },
+        other => PullError::Corrupt { image: image.clone(), part, problem: other.to_string() },
+    })
+}
