@@ -1,0 +1,397 @@
+//! Compiled code: a wasm file and its digest come in, a [`Code`] that any number of guests can share goes out.
+//!
+//! Compiled once per digest, however many ask at one time, one compilation after the other; kept on disk for the
+//! next run (see [`cache`]) and in memory as long as somebody holds it. What kind of guest a file is, its bytes
+//! decide, never its name. Nothing is ever compiled on a guest's way to its first instruction.
+
+mod cache;
+mod inspect;
+mod map;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use wasmtime::{Engine, InstancePre, UnknownImportError};
+use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+
+use crate::engine::{EngineError, Engines, Profile};
+use crate::wasi::Host;
+use cache::{Cache, Verified};
+
+/// The largest wasm file that is compiled, in bytes. Compiling takes some 25 times a file's size in memory.
+const SIZE_LIMIT_BYTES: u64 = 512 << 20;
+
+/// What kind of guest a wasm file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A core module with `_start`, using `wasi_snapshot_preview1`.
+    CommandP1,
+    /// A component exporting `wasi:cli/run@0.2`.
+    CommandP2,
+    /// A component exporting `wasi:http/incoming-handler@0.2`: we listen, it answers.
+    HttpP2,
+}
+
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::CommandP1, Kind::CommandP2, Kind::HttpP2];
+
+    /// Whether it is served over HTTP rather than run.
+    #[must_use]
+    pub fn is_http(self) -> bool {
+        matches!(self, Kind::HttpP2)
+    }
+
+    fn tag(self) -> &'static str {
+        match self {
+            Kind::CommandP1 => "p1",
+            Kind::CommandP2 => "p2",
+            Kind::HttpP2 => "http",
+        }
+    }
+}
+
+/// Why a wasm file cannot be run here. All but the first and the last three are the file's own fault.
+#[derive(Debug, Error)]
+pub enum CodeError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The wasm file.
+        path: PathBuf,
+        /// What reading said.
+        #[source]
+        source: io::Error,
+    },
+    /// The digest is not of the form the cache is keyed by.
+    #[error("{digest:?} is not a sha256 digest of a wasm file")]
+    Digest {
+        /// What was given.
+        digest: String,
+    },
+    /// The file is not what its digest says.
+    #[error("{} has digest sha256:{found}, not {expected}", path.display())]
+    DigestMismatch {
+        /// The wasm file.
+        path: PathBuf,
+        /// The digest it was asked for by.
+        expected: String,
+        /// What its bytes hash to, in hex.
+        found: String,
+    },
+    /// The file is larger than anything we compile.
+    #[error("the wasm file has {size} bytes, more than the {SIZE_LIMIT_BYTES} that are compiled")]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The file does not begin as WebAssembly does.
+    #[error("not a WebAssembly file: it does not begin with \\0asm")]
+    NotWasm,
+    /// The file is cut short or damaged.
+    #[error("not a complete WebAssembly file: {detail}")]
+    Malformed {
+        /// What is wrong, and at which offset.
+        detail: String,
+    },
+    /// Nothing in it can be started.
+    #[error("no entry point: {detail}")]
+    NoEntryPoint {
+        /// What was looked for and what is there.
+        detail: String,
+    },
+    /// It needs WASI 0.3.
+    #[error("needs WASI 0.3, which is not supported yet: it exports {interface}")]
+    Wasi03 {
+        /// The exported interface.
+        interface: String,
+    },
+    /// It needs threads.
+    #[error("needs threads, which are not supported: it uses {what}")]
+    Threads {
+        /// The memory or import that needs them.
+        what: String,
+    },
+    /// It imports what is not there.
+    #[error("imports what this node does not provide: {import}")]
+    UnknownImport {
+        /// The import, with its module or its interface and version.
+        import: String,
+    },
+    /// It is no valid WebAssembly, or uses a proposal that is not enabled.
+    #[error("cannot be compiled")]
+    Compile(#[source] wasmtime::Error),
+    /// The compiled code cannot be kept or mapped.
+    #[error("cannot {step} the compiled code {}", path.display())]
+    Cache {
+        /// What was being done.
+        step: &'static str,
+        /// The file in the cache.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Wasmtime refused code that it compiled itself.
+    #[error("cannot load the compiled code")]
+    Load(#[source] wasmtime::Error),
+    /// The guest threads have been shut down, or compiling panicked.
+    #[error("compiling was interrupted")]
+    Interrupted,
+}
+
+/// Compiled code, linked and ready to be instantiated any number of times.
+pub struct Code {
+    kind: Kind,
+    digest: String,
+    prepared: Prepared,
+}
+
+/// The ready-to-instantiate form of each kind.
+pub(crate) enum Prepared {
+    CommandP1(InstancePre<Host>),
+    CommandP2(CommandPre<Host>),
+    HttpP2(ProxyPre<Host>),
+}
+
+impl Code {
+    /// What kind of guest it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The digest of the wasm file, `sha256:…`.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    pub(crate) fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+}
+
+/// The code of this process: what is loaded, what is being compiled, where it is kept.
+pub(crate) struct Codes {
+    cache: Cache,
+    loaded: Mutex<HashMap<String, Slot>>,
+    /// One compilation at a time: each uses every core there is.
+    compiling: Semaphore,
+    compilations: AtomicU64,
+}
+
+/// Held while one caller loads or compiles a digest; the others wait for it.
+type Slot = Arc<tokio::sync::Mutex<Weak<Code>>>;
+
+impl Codes {
+    pub(crate) fn open(dir: &Path) -> Result<Self, EngineError> {
+        Ok(Self {
+            cache: Cache::open(dir)?,
+            loaded: Mutex::default(),
+            compiling: Semaphore::new(1),
+            compilations: AtomicU64::new(0),
+        })
+    }
+
+    fn slot(&self, digest: &str) -> Slot {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_use =
+            |slot: &Slot| Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|code| code.strong_count() > 0);
+        loaded.retain(|_, slot| in_use(slot));
+        Arc::clone(loaded.entry(digest.to_owned()).or_default())
+    }
+}
+
+impl Engines {
+    /// The code of the wasm file at `wasm`, whose bytes hash to `digest` (`sha256:` and 64 hex digits): loaded if
+    /// someone holds it, mapped from the cache if it was compiled before, else compiled. The file is read only then.
+    ///
+    /// # Errors
+    /// See [`CodeError`]; a failure is not remembered.
+    pub async fn code(self: &Arc<Self>, wasm: &Path, digest: &str) -> Result<Arc<Code>, CodeError> {
+        let hex = digest.strip_prefix("sha256:").filter(|hex| is_sha256_hex(hex));
+        let hex = hex.ok_or_else(|| CodeError::Digest { digest: digest.to_owned() })?.to_owned();
+        let slot = self.codes.slot(digest);
+        let mut slot = slot.lock().await;
+        if let Some(code) = slot.upgrade() {
+            return Ok(code);
+        }
+        let name = hex.clone();
+        let prepared = match self.blocking(move |engines| engines.load(&name)).await? {
+            Some(prepared) => prepared,
+            None => {
+                let _one_at_a_time = self.codes.compiling.acquire().await.map_err(|_| CodeError::Interrupted)?;
+                let wasm = wasm.to_owned();
+                // Looked for again: a caller that gave up may have left its compilation running.
+                self.blocking(move |engines| match engines.load(&hex)? {
+                    Some(prepared) => Ok(prepared),
+                    None => engines.compile(&wasm, &hex),
+                })
+                .await?
+            }
+        };
+        let kind = prepared.kind();
+        let code = Arc::new(Code { kind, digest: digest.to_owned(), prepared });
+        *slot = Arc::downgrade(&code);
+        Ok(code)
+    }
+
+    /// How many files this process has compiled.
+    #[must_use]
+    pub fn compilations(&self) -> u64 {
+        self.codes.compilations.load(Ordering::Relaxed)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Engines) -> Result<T, CodeError> + Send + 'static,
+    ) -> Result<T, CodeError> {
+        let engines = Arc::clone(self);
+        let runtime = self.runtime().ok_or(CodeError::Interrupted)?;
+        runtime.spawn_blocking(move || work(&engines)).await.map_err(|_| CodeError::Interrupted)?
+    }
+
+    /// From the cache, if it is there and ours.
+    fn load(&self, hex: &str) -> Result<Option<Prepared>, CodeError> {
+        for kind in Kind::ALL {
+            let name = self.file_name(hex, kind);
+            let Some(file) = self.codes.cache.verified(&name)? else { continue };
+            match self.prepare(kind, &file) {
+                Ok(prepared) => return Ok(Some(prepared)),
+                Err(CodeError::Load(error)) => {
+                    tracing::warn!("compiled code {name} cannot be loaded and is compiled again: {error:#}");
+                    self.codes.cache.remove(&name)?;
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(None)
+    }
+
+    fn compile(&self, wasm: &Path, hex: &str) -> Result<Prepared, CodeError> {
+        let bytes = read(wasm)?;
+        let found = hex::encode(Sha256::digest(&bytes));
+        if found != hex {
+            return Err(CodeError::DigestMismatch { path: wasm.to_owned(), expected: format!("sha256:{hex}"), found });
+        }
+        let kind = inspect::kind(&bytes)?;
+        let started = std::time::Instant::now();
+        let engine = &self.on_demand.engine;
+        let compiled = match kind {
+            Kind::CommandP1 => engine.precompile_module(&bytes),
+            Kind::CommandP2 | Kind::HttpP2 => engine.precompile_component(&bytes),
+        };
+        let compiled = compiled.map_err(CodeError::Compile)?;
+        self.codes.compilations.fetch_add(1, Ordering::Relaxed);
+        tracing::info!("compiled sha256:{hex} ({} bytes) in {:.1?}", bytes.len(), started.elapsed());
+        let file = self.codes.cache.store(&self.file_name(hex, kind), &compiled)?;
+        self.prepare(kind, &file)
+    }
+
+    fn prepare(&self, kind: Kind, file: &Verified) -> Result<Prepared, CodeError> {
+        match kind {
+            Kind::CommandP1 => {
+                let module = map::module(&self.on_demand.engine, file).map_err(CodeError::Load)?;
+                Ok(Prepared::CommandP1(self.modules.instantiate_pre(&module).map_err(unknown_import)?))
+            }
+            Kind::CommandP2 => {
+                let component = map::component(&self.on_demand.engine, file).map_err(CodeError::Load)?;
+                let linked = self.on_demand.components.instantiate_pre(&component).map_err(unknown_import)?;
+                Ok(Prepared::CommandP2(CommandPre::new(linked).map_err(no_entry_point)?))
+            }
+            Kind::HttpP2 => self.prepare_http(file),
+        }
+    }
+
+    fn prepare_http(&self, file: &Verified) -> Result<Prepared, CodeError> {
+        let on = |profile: &Profile| {
+            let component = map::component(&profile.engine, file).map_err(CodeError::Load)?;
+            let linked = profile.components.instantiate_pre(&component).map_err(unknown_import)?;
+            Ok(Prepared::HttpP2(ProxyPre::new(linked).map_err(no_entry_point)?))
+        };
+        let Some(pooled) = &self.pooled else { return on(&self.on_demand) };
+        match on(pooled) {
+            // The pool has fixed sizes; what does not fit a slot still runs, at a higher cost per request.
+            Err(CodeError::Load(error)) => {
+                tracing::info!("does not fit the pool of HTTP instances, runs from the on-demand engine: {error:#}");
+                on(&self.on_demand)
+            }
+            done => done,
+        }
+    }
+
+    fn file_name(&self, hex: &str, kind: Kind) -> String {
+        format!("{hex}-{}-{}.cwasm", kind.tag(), compatibility(&self.on_demand.engine))
+    }
+}
+
+impl Prepared {
+    fn kind(&self) -> Kind {
+        match self {
+            Prepared::CommandP1(_) => Kind::CommandP1,
+            Prepared::CommandP2(_) => Kind::CommandP2,
+            Prepared::HttpP2(_) => Kind::HttpP2,
+        }
+    }
+}
+
+fn is_sha256_hex(hex: &str) -> bool {
+    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CodeError> {
+    let failed = |source| CodeError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    if size > SIZE_LIMIT_BYTES {
+        return Err(CodeError::TooLarge { size });
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    // Once more by count: a file may grow, and a device has no size.
+    file.take(SIZE_LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let size = bytes.len() as u64;
+    if size > SIZE_LIMIT_BYTES {
+        return Err(CodeError::TooLarge { size });
+    }
+    Ok(bytes)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
+fn unknown_import(error: wasmtime::Error) -> CodeError {
+    let import = match error.downcast_ref::<UnknownImportError>() {
+        Some(unknown) => format!("{:?} from module {:?}", unknown.name(), unknown.module()),
+        None => format!("{error:#}"),
+    };
+    CodeError::UnknownImport { import }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
+fn no_entry_point(error: wasmtime::Error) -> CodeError {
+    CodeError::NoEntryPoint { detail: format!("{error:#}") }
+}
+
+/// What compiled code depends on beside the wasm file: Wasmtime's version, the processor, the engine's settings.
+pub(crate) fn compatibility(engine: &Engine) -> String {
+    struct Sha(Sha256);
+    impl Hasher for Sha {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+        fn finish(&self) -> u64 {
+            let digest = self.0.clone().finalize();
+            digest.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+        }
+    }
+    let mut sha = Sha(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut sha);
+    format!("{:016x}", sha.finish())
+}

@@ -1,0 +1,274 @@
+//! Compiled code on disk: bytes and a name go in, a [`Verified`] file comes out, or none.
+//!
+//! Beside each `NAME.cwasm` stands `NAME.cwasm.mac`, a keyed hash (HMAC-SHA-256) over the name and the bytes; the key
+//! is this cache's own, 32 random bytes in `key` with mode 0600. A file whose hash does not match (damaged, made
+//! elsewhere, or under another's name) is deleted and never loaded. A file is written once under a name of its own,
+//! made read-only and renamed into place: never changed, because it is mapped into running guests.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::CodeError;
+use crate::engine::EngineError;
+
+const KEY_BYTES: usize = 32;
+/// SHA-256 works on blocks of this size, which HMAC pads its key to.
+const BLOCK_BYTES: usize = 64;
+
+type Mac = [u8; 32];
+
+/// A directory of compiled code.
+pub(super) struct Cache {
+    dir: PathBuf,
+    key: [u8; KEY_BYTES],
+}
+
+/// An open file whose bytes are known to be ours.
+#[derive(Debug)]
+pub(super) struct Verified(File);
+
+impl Verified {
+    pub(super) fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Cache {
+    pub(super) fn open(dir: &Path) -> Result<Self, EngineError> {
+        let path = dir.join("key");
+        let key = key(&path).map_err(|source| EngineError::Cache { step: "use the key", path, source })?;
+        Ok(Self { dir: dir.to_owned(), key })
+    }
+
+    /// The file of this name, if it is there and its hash matches.
+    pub(super) fn verified(&self, name: &str) -> Result<Option<Verified>, CodeError> {
+        let path = self.dir.join(name);
+        let failed = |source| CodeError::Cache { step: "check", path: path.clone(), source };
+        let Some(mut file) = optional(File::open(&path)).map_err(failed)? else { return Ok(None) };
+        let expected = optional(fs::read(self.mac_path(name))).map_err(failed)?;
+        let found = self.mac_of_file(name, &mut file).map_err(failed)?;
+        if expected.is_some_and(|expected| same(&expected, &found)) {
+            return Ok(Some(Verified(file)));
+        }
+        tracing::warn!("compiled code {} was not written by this node, or has changed: deleted", path.display());
+        self.remove(name)?;
+        Ok(None)
+    }
+
+    /// Keeps `bytes` under `name`, in place of what may be there.
+    pub(super) fn store(&self, name: &str, bytes: &[u8]) -> Result<Verified, CodeError> {
+        let path = self.dir.join(name);
+        let failed = |source| CodeError::Cache { step: "store", path: path.clone(), source };
+        let mut mac = self.mac(name);
+        mac.update(bytes);
+        // The hash first: should we die in between, the file without it was never there.
+        self.replace(&self.mac_path(name), &self.finish(mac)).map_err(failed)?;
+        let file = self.replace(&path, bytes).map_err(failed)?;
+        Ok(Verified(file))
+    }
+
+    pub(super) fn remove(&self, name: &str) -> Result<(), CodeError> {
+        for path in [self.dir.join(name), self.mac_path(name)] {
+            optional(fs::remove_file(&path)).map_err(|source| CodeError::Cache { step: "delete", path, source })?;
+        }
+        Ok(())
+    }
+
+    fn mac_path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.mac"))
+    }
+
+    /// A new file of mode 0400 in place of the one at `path`, open for reading.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
+        let new = self.dir.join(format!("new-{}", hex::encode(random::<8>()?)));
+        let written = write_new(&new, 0o400, bytes).and_then(|()| File::open(&new));
+        let renamed = written.and_then(|file| fs::rename(&new, path).map(|()| file));
+        if renamed.is_err() {
+            // The error to report is the first one; a file left over is swept by nobody but harms nobody.
+            let _ = fs::remove_file(&new);
+        }
+        renamed
+    }
+
+    fn mac_of_file(&self, name: &str, file: &mut File) -> io::Result<Mac> {
+        let mut mac = self.mac(name);
+        io::copy(file, &mut mac)?;
+        file.rewind()?;
+        Ok(self.finish(mac))
+    }
+
+    fn mac(&self, name: &str) -> Sha256 {
+        hmac_begin(&self.key, name)
+    }
+
+    fn finish(&self, inner: Sha256) -> Mac {
+        hmac_end(&self.key, inner)
+    }
+}
+
+/// The inner hash of HMAC, with the name and its end put before the bytes that follow.
+fn hmac_begin(key: &[u8], name: &str) -> Sha256 {
+    let mut inner = Sha256::new();
+    inner.update(padded(key, 0x36));
+    inner.update(name);
+    inner.update([0]);
+    inner
+}
+
+fn hmac_end(key: &[u8], inner: Sha256) -> Mac {
+    let mut outer = Sha256::new();
+    outer.update(padded(key, 0x5c));
+    outer.update(inner.finalize());
+    outer.finalize().into()
+}
+
+fn padded(key: &[u8], with: u8) -> [u8; BLOCK_BYTES] {
+    let mut block = [with; BLOCK_BYTES];
+    for (padded, key) in block.iter_mut().zip(key) {
+        *padded ^= key;
+    }
+    block
+}
+
+/// Compares without saying where the difference is.
+fn same(one: &[u8], other: &Mac) -> bool {
+    one.len() == other.len() && one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+}
+
+/// The key in the file, made if there is none. One that others could read is replaced: all code is compiled again.
+fn key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
+    if let Some(file) = optional(File::open(path))? {
+        let mut key = Vec::new();
+        let private = file.metadata()?.mode().trailing_zeros() >= 6;
+        file.take(KEY_BYTES as u64 + 1).read_to_end(&mut key)?;
+        match key.try_into() {
+            Ok(key) if private => return Ok(key),
+            _ => {
+                tracing::warn!(
+                    "the compile cache's key {} was damaged or readable by others: replaced",
+                    path.display()
+                );
+                fs::remove_file(path)?;
+            }
+        }
+    }
+    let key = random::<KEY_BYTES>()?;
+    let new = path.with_extension(hex::encode(random::<8>()?));
+    write_new(&new, 0o600, &key)?;
+    // Linked, not renamed: of two processes that start at one time, the first one's key is both's.
+    let linked = fs::hard_link(&new, path);
+    fs::remove_file(&new)?;
+    match linked {
+        Ok(()) => Ok(key),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self::key(path),
+        Err(error) => Err(error),
+    }
+}
+
+fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn optional<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn read(file: &Verified) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        file.file().try_clone().unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Overwrites a file of the cache, which is read-only.
+    fn tamper(path: &Path, bytes: &[u8]) {
+        fs::remove_file(path).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn what_was_stored_is_found_again_by_another_process() {
+        let dir = tempfile::tempdir().unwrap();
+        Cache::open(dir.path()).unwrap().store("a.cwasm", b"code").unwrap();
+        let found = Cache::open(dir.path()).unwrap().verified("a.cwasm").unwrap().unwrap();
+        assert_eq!(read(&found), b"code");
+        assert!(Cache::open(dir.path()).unwrap().verified("b.cwasm").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_changed_file_is_refused_and_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        cache.store("a.cwasm", b"code").unwrap();
+        tamper(&dir.path().join("a.cwasm"), b"evil");
+        assert!(cache.verified("a.cwasm").unwrap().is_none());
+        assert!(!dir.path().join("a.cwasm").exists());
+    }
+
+    #[test]
+    fn a_file_of_another_name_or_another_node_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        cache.store("a.cwasm", b"code").unwrap();
+        for end in ["", ".mac"] {
+            let from = dir.path().join(format!("a.cwasm{end}"));
+            fs::copy(&from, dir.path().join(format!("b.cwasm{end}"))).unwrap();
+            fs::copy(&from, other.path().join(format!("a.cwasm{end}"))).unwrap();
+        }
+        assert!(cache.verified("b.cwasm").unwrap().is_none());
+        assert!(Cache::open(other.path()).unwrap().verified("a.cwasm").unwrap().is_none());
+        assert!(cache.verified("a.cwasm").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_file_without_its_hash_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        cache.store("a.cwasm", b"code").unwrap();
+        fs::remove_file(dir.path().join("a.cwasm.mac")).unwrap();
+        assert!(cache.verified("a.cwasm").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let before = key(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(key(&path).unwrap(), before);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_ne!(key(&path).unwrap(), before);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_keyed_hash_is_hmac_sha_256() {
+        // printf 'what do ya want\0 for nothing?' | openssl dgst -sha256 -hmac Jefe
+        const REFERENCE: &str = "cabaac5fb4a7102cd287cc98924c8a618112e35ac4016fa3e84e1eaf13e0ea8e";
+        let mut inner = hmac_begin(b"Jefe", "what do ya want");
+        inner.update(b" for nothing?");
+        assert_eq!(hex::encode(hmac_end(b"Jefe", inner)), REFERENCE);
+    }
+}

@@ -1,0 +1,178 @@
+//! What a wasm file is: its bytes come in, its [`Kind`] or the reason we cannot run it goes out. Looks at the outer
+//! structure only and never at code, so that a file that cannot run is refused before the cost of compiling it.
+
+use wasmparser::{Encoding, ExternalKind, Import, Parser, Payload, TypeRef};
+
+use super::{CodeError, Kind};
+
+const MAGIC: &[u8] = b"\0asm";
+const RUN: &str = "wasi:cli/run@";
+const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@";
+/// The entry points of WASI 0.3.
+const WASI_03: [&str; 2] = ["wasi:cli/run@0.3", "wasi:http/handler@0.3"];
+
+pub(super) fn kind(bytes: &[u8]) -> Result<Kind, CodeError> {
+    if !bytes.starts_with(MAGIC) {
+        return Err(CodeError::NotWasm);
+    }
+    let outline = Outline::read(bytes)?;
+    match outline.encoding {
+        Encoding::Module => outline.module_kind(),
+        Encoding::Component => outline.component_kind(),
+    }
+}
+
+/// The outermost module's or component's exports.
+struct Outline {
+    encoding: Encoding,
+    exports: Vec<String>,
+}
+
+impl Outline {
+    fn read(bytes: &[u8]) -> Result<Self, CodeError> {
+        let malformed = |error: wasmparser::BinaryReaderError| CodeError::Malformed { detail: error.to_string() };
+        let mut outline = Self { encoding: Encoding::Module, exports: Vec::new() };
+        // Modules and components nest; only what is outermost is the file's own.
+        let mut depth = 0_u32;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.map_err(malformed)? {
+                Payload::Version { encoding, .. } if depth == 0 => outline.encoding = encoding,
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::MemorySection(memories) => {
+                    for memory in memories {
+                        refuse_shared(memory.map_err(malformed)?.shared, || "a shared memory".to_owned())?;
+                    }
+                }
+                Payload::ImportSection(imports) => {
+                    for import in imports.into_imports() {
+                        refuse_threads(&import.map_err(malformed)?)?;
+                    }
+                }
+                Payload::ExportSection(exports) if depth == 0 => {
+                    for export in exports {
+                        let export = export.map_err(malformed)?;
+                        if export.kind == ExternalKind::Func {
+                            outline.exports.push(export.name.to_owned());
+                        }
+                    }
+                }
+                Payload::ComponentExportSection(exports) if depth == 0 => {
+                    for export in exports {
+                        outline.exports.push(export.map_err(malformed)?.name.name.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(outline)
+    }
+
+    fn module_kind(&self) -> Result<Kind, CodeError> {
+        let exports = |name: &str| self.exports.iter().any(|export| export == name);
+        if exports("_start") {
+            return Ok(Kind::CommandP1);
+        }
+        let detail = if exports("_initialize") {
+            "the module is a reactor (it exports _initialize), a command must export _start"
+        } else {
+            "a module must export the function _start"
+        };
+        Err(CodeError::NoEntryPoint { detail: detail.to_owned() })
+    }
+
+    fn component_kind(&self) -> Result<Kind, CodeError> {
+        let with_prefix = |prefix: &str| self.exports.iter().find(|export| export.starts_with(prefix));
+        if let Some(kind) = [(INCOMING_HANDLER, Kind::HttpP2), (RUN, Kind::CommandP2)]
+            .into_iter()
+            .find_map(|(prefix, kind)| with_prefix(&format!("{prefix}0.2")).map(|_| kind))
+        {
+            return Ok(kind);
+        }
+        if let Some(interface) = WASI_03.iter().find_map(|prefix| with_prefix(prefix)) {
+            return Err(CodeError::Wasi03 { interface: interface.clone() });
+        }
+        let found = match self.exports.as_slice() {
+            [] => "nothing".to_owned(),
+            exports => exports.join(", "),
+        };
+        let detail = format!("a component must export {RUN}0.2 or {INCOMING_HANDLER}0.2, this one exports {found}");
+        Err(CodeError::NoEntryPoint { detail })
+    }
+}
+
+fn refuse_threads(import: &Import<'_>) -> Result<(), CodeError> {
+    let name = || format!("the import {:?} from module {:?}", import.name, import.module);
+    if import.module == "wasi" && import.name == "thread-spawn" {
+        return Err(CodeError::Threads { what: name() });
+    }
+    let shared = matches!(import.ty, TypeRef::Memory(memory) if memory.shared);
+    refuse_shared(shared, name)
+}
+
+fn refuse_shared(shared: bool, what: impl FnOnce() -> String) -> Result<(), CodeError> {
+    if shared { Err(CodeError::Threads { what: what() }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Result<Kind, CodeError> {
+        kind(&wat::parse_str(text).unwrap())
+    }
+
+    fn refusal(text: &str) -> String {
+        of(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_binary_decides_the_kind() {
+        assert_eq!(of(r#"(module (func (export "_start")))"#).unwrap(), Kind::CommandP1);
+        assert_eq!(
+            of(r#"(component (instance) (export "wasi:cli/run@0.2.6" (instance 0)))"#).unwrap(),
+            Kind::CommandP2
+        );
+        let http = r#"(component (instance) (export "wasi:http/incoming-handler@0.2.0" (instance 0)))"#;
+        assert_eq!(of(http).unwrap(), Kind::HttpP2);
+    }
+
+    #[test]
+    fn exports_of_what_is_nested_do_not_count() {
+        let nested = r#"(component (core module (func (export "_start")))
+            (component (instance) (export "wasi:cli/run@0.2.6" (instance 0))))"#;
+        assert!(refusal(nested).contains("exports nothing"), "{}", refusal(nested));
+    }
+
+    #[test]
+    fn refusals_say_what_is_missing() {
+        assert!(refusal("(module)").contains("_start"));
+        assert!(refusal(r#"(module (func (export "_initialize")))"#).contains("reactor"));
+        let p3 = r#"(component (instance) (export "wasi:http/handler@0.3.0" (instance 0)))"#;
+        assert!(refusal(p3).contains("wasi:http/handler@0.3.0"), "{}", refusal(p3));
+    }
+
+    #[test]
+    fn threads_are_refused_by_name() {
+        assert!(refusal("(module (memory 1 1 shared))").contains("shared memory"));
+        assert!(refusal(r#"(module (import "env" "mem" (memory 1 1 shared)))"#).contains(r#""mem" from module "env""#));
+        let spawn = r#"(module (import "wasi" "thread-spawn" (func)))"#;
+        assert!(refusal(spawn).contains("thread-spawn"));
+    }
+
+    #[test]
+    fn what_is_no_wasm_and_what_is_cut_short_are_told_apart() {
+        assert!(matches!(kind(b"\x7fELF"), Err(CodeError::NotWasm)));
+        assert!(matches!(kind(b""), Err(CodeError::NotWasm)));
+        let whole = wat::parse_str(r#"(module (func (export "_start") nop nop nop))"#).unwrap();
+        for length in MAGIC.len()..whole.len() {
+            match kind(&whole[..length]) {
+                Err(CodeError::Malformed { .. }) => {}
+                // Cut between two sections it is a shorter file, and lacks its entry point or is refused later.
+                Err(CodeError::NoEntryPoint { .. }) | Ok(_) => {}
+                other => panic!("{length}: {other:?}"),
+            }
+        }
+        assert!(matches!(kind(&whole[..whole.len() - 1]), Err(CodeError::Malformed { .. })));
+    }
+}

@@ -1,0 +1,250 @@
+//! The Wasmtime engines of a process, built once: options come in, [`Engines`] goes out, shared by every guest.
+//!
+//! Two engines with the same code settings, so that one compiled file serves both: **on-demand** for commands that
+//! run long (no fixed caps), **pooled** for HTTP instances that live for one request. Beside them: the linkers, the
+//! ticker that makes tight loops yield, and a tokio runtime of the guests' own, so that no guest delays the node.
+//! No guest's state is ever kept here.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use thiserror::Error;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::Semaphore;
+use wasmtime::component::Linker as ComponentLinker;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig};
+
+use crate::code::Codes;
+use crate::limits::epoch::Ticker;
+use crate::wasi::{self, Host};
+
+/// Blocking file calls of guests that may run at one time; more wait their turn.
+const BLOCKING_THREADS: usize = 128;
+/// Linear memory a pooled slot keeps resident between requests, where the kernel can reset it cheaply.
+const KEEP_RESIDENT_BYTES: usize = 2 << 20;
+/// Pooled slots that keep memory resident while unused; bounds the idle cost at this many times the above.
+const WARM_SLOTS: u32 = 32;
+/// Core instances, memories and tables one pooled component may hold on average: an adapted Rust guest has four
+/// core instances, one memory and two tables.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 6;
+
+/// What [`Engines::new`] needs to know.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Where compiled code is kept between runs; made with mode 0700 if absent.
+    pub cache_dir: PathBuf,
+    /// HTTP instances that may live at one time in this process, over all guests.
+    pub http_instances: u32,
+    /// Threads that run guests; `None` is one per CPU.
+    pub worker_threads: Option<usize>,
+}
+
+impl EngineOptions {
+    /// The defaults, with compiled code kept in `cache_dir`: 512 HTTP instances, a thread per CPU.
+    #[must_use]
+    pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
+        Self { cache_dir: cache_dir.into(), http_instances: 512, worker_threads: None }
+    }
+}
+
+/// Why the engines could not be built.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// Wasmtime refused the configuration of an engine.
+    #[error("cannot build the {profile} engine")]
+    Engine {
+        /// Which engine.
+        profile: &'static str,
+        /// What Wasmtime said.
+        #[source]
+        source: wasmtime::Error,
+    },
+    /// The WASI host functions could not be linked.
+    #[error("cannot link the WASI host functions of the {profile} engine")]
+    Link {
+        /// Which engine.
+        profile: &'static str,
+        /// What Wasmtime said.
+        #[source]
+        source: wasmtime::Error,
+    },
+    /// The cache directory or its key cannot be used.
+    #[error("compile cache: cannot {step} {}", path.display())]
+    Cache {
+        /// What was being done.
+        step: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The threads that run guests could not be started.
+    #[error("cannot start the guest threads")]
+    Threads(#[source] io::Error),
+}
+
+/// One engine with its component linker.
+pub(crate) struct Profile {
+    pub(crate) engine: Engine,
+    pub(crate) components: ComponentLinker<Host>,
+}
+
+/// The engines of this process and all that goes with them.
+pub struct Engines {
+    pub(crate) on_demand: Profile,
+    /// Links p1 commands, on the on-demand engine.
+    pub(crate) modules: Linker<Host>,
+    /// Absent where the address space for the pool cannot be reserved.
+    pub(crate) pooled: Option<Profile>,
+    pub(crate) codes: Codes,
+    /// One permit for each HTTP instance the pool has room for.
+    pub(crate) http_instances: Arc<Semaphore>,
+    handle: Handle,
+    runtime: Mutex<Option<Runtime>>,
+    ticker: Arc<Ticker>,
+}
+
+impl Engines {
+    /// Builds the engines. Where the pool for HTTP instances cannot be reserved, says so in the log and serves HTTP
+    /// from the on-demand engine, at several times the cost of a request.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn new(options: EngineOptions) -> Result<Arc<Self>, EngineError> {
+        let on_demand = profile("on-demand", &settings())?;
+        let modules = wasi::link_modules(&on_demand.engine)
+            .map_err(|source| EngineError::Link { profile: "on-demand", source })?;
+        let pooled = match profile("pooled", &pooled_settings(options.http_instances)) {
+            Ok(pooled) => Some(pooled),
+            Err(EngineError::Engine { source, .. }) => {
+                tracing::warn!(
+                    "no pool of {} HTTP instances, HTTP guests run from the on-demand engine: {source:#}",
+                    options.http_instances
+                );
+                None
+            }
+            Err(other) => return Err(other),
+        };
+        let cache = |step| {
+            let path = options.cache_dir.clone();
+            move |source| EngineError::Cache { step, path, source }
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.cache_dir).map_err(cache("create"))?;
+        let codes = Codes::open(&options.cache_dir)?;
+
+        let mut threads = tokio::runtime::Builder::new_multi_thread();
+        if let Some(workers) = options.worker_threads {
+            threads.worker_threads(workers.max(1));
+        }
+        // Drivers and the shared queue are looked at on every poll: with the defaults (61 and 31 polls), two tight
+        // loops delay every timer and every kill by a quarter of a second.
+        let runtime = threads
+            .event_interval(1)
+            .global_queue_interval(1)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("guest")
+            .enable_all()
+            .build()
+            .map_err(EngineError::Threads)?;
+        let engines: Vec<_> = std::iter::once(&on_demand).chain(&pooled).map(|profile| profile.engine.weak()).collect();
+        let ticker = Ticker::start(engines).map_err(EngineError::Threads)?;
+        Ok(Arc::new(Self {
+            on_demand,
+            modules,
+            pooled,
+            codes,
+            http_instances: Arc::new(Semaphore::new(options.http_instances as usize)),
+            handle: runtime.handle().clone(),
+            runtime: Mutex::new(Some(runtime)),
+            ticker,
+        }))
+    }
+
+    /// Whether HTTP guests run from the pool.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.pooled.is_some()
+    }
+
+    /// Kills what still runs and ends the guest threads, without waiting. Guests cannot be started afterwards.
+    pub fn shut_down(&self) {
+        let runtime = self.runtime.lock().ok().and_then(|mut runtime| runtime.take());
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// The guests' runtime, until it is shut down.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        let running = self.runtime.lock().is_ok_and(|runtime| runtime.is_some());
+        running.then(|| self.handle.clone())
+    }
+
+    pub(crate) fn ticker(&self) -> Arc<Ticker> {
+        Arc::clone(&self.ticker)
+    }
+}
+
+impl Drop for Engines {
+    fn drop(&mut self) {
+        // A runtime must not be dropped where blocking is forbidden, and the last owner may be an async task.
+        self.shut_down();
+    }
+}
+
+fn profile(profile: &'static str, config: &Config) -> Result<Profile, EngineError> {
+    let engine = Engine::new(config).map_err(|source| EngineError::Engine { profile, source })?;
+    let components = wasi::link_components(&engine).map_err(|source| EngineError::Link { profile, source })?;
+    Ok(Profile { engine, components })
+}
+
+/// The settings both engines share; whatever changes the code belongs here, and in a pooled copy nothing may.
+fn settings() -> Config {
+    let mut config = Config::new();
+    config.epoch_interruption(true);
+    // p2 and p1 need no concurrency inside a store, and every instantiation is cheaper without.
+    config.concurrency_support(false);
+    config
+}
+
+fn pooled_settings(instances: u32) -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
+        .total_stacks(instances)
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
+        .max_unused_warm_slots(WARM_SLOTS)
+        .max_tables_per_module(4)
+        .table_elements(50_000);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(KEEP_RESIDENT_BYTES).table_keep_resident(64 << 10);
+    }
+    let mut config = settings();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_compiled_file_serves_both_engines() {
+        let hash = |config: &Config| crate::code::compatibility(&Engine::new(config).unwrap());
+        assert_eq!(hash(&settings()), hash(&pooled_settings(4)));
+    }
+
+    #[test]
+    fn a_pool_too_big_for_the_address_space_is_reported_and_done_without() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut options = EngineOptions::new(cache.path());
+        options.http_instances = 100_000;
+        let engines = Engines::new(options).unwrap();
+        assert!(!engines.is_pooled());
+    }
+}

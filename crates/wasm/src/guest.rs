@@ -1,0 +1,278 @@
+//! One running guest: what a container asks for comes in as a [`GuestSpec`], how it went comes out as an [`Exit`].
+//!
+//! ```text
+//!   start ──► running ──► exited(Code | Trap | OutOfMemory | Stopped | Killed | HostPanic)
+//!               │  request_stop: an HTTP guest stops accepting, finishes what it began, Code(0);
+//!               │                a command has no signal to take: Stopped (143) at once
+//!               └─ kill, or dropping the Guest: Killed (137) within about one tick
+//! ```
+//! A guest never outlives its [`Guest`], never runs on the caller's tokio runtime, and a panic while it runs ends
+//! this guest only. Nothing here knows of pods, log files or restarts.
+
+mod command;
+mod http;
+mod outcome;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::code::{Code, Kind, Prepared};
+use crate::engine::Engines;
+use crate::limits::{Limits, Metering};
+use crate::wasi::network::PodNetwork;
+
+pub use outcome::Exit;
+
+use command::Program;
+
+/// How long the end of a guest waits for its requests to notice.
+const TASKS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Everything one guest needs to run. Nothing else of the node is within its reach.
+pub struct GuestSpec {
+    /// The compiled code, from [`Engines::code`].
+    pub code: Arc<Code>,
+    /// The whole argument vector; the first is the program's own name.
+    pub args: Vec<String>,
+    /// The environment, in order. `HOSTNAME` and `PWD` are added from the fields below where they are absent.
+    pub env: Vec<(String, String)>,
+    /// Where the guest starts. WASI gives it to p2 guests as the initial directory; p1 guests see `PWD` only.
+    pub working_dir: Option<String>,
+    /// Host directories and where the guest sees them; the root directory is one of them, as `/`.
+    pub mounts: Vec<Mount>,
+    /// What the guest reads as its standard input.
+    pub stdin: Stdin,
+    /// Where standard output goes: see [`OutputSink`].
+    pub stdout: OutputSink,
+    /// Where standard error goes; with a terminal, give a clone of `stdout`.
+    pub stderr: OutputSink,
+    /// Whether the guest is told that its standard streams are a terminal.
+    pub tty: bool,
+    /// The pod's addresses, shared by all guests of the pod.
+    pub network: Arc<PodNetwork>,
+    /// The port an HTTP guest is served on, at the pod's address. Commands ignore it.
+    pub http_port: u16,
+    /// Memory and CPU limits.
+    pub limits: Limits,
+    /// The pod's host name.
+    pub hostname: String,
+}
+
+/// Where one output stream goes: a bounded channel whose receiver the caller owns.
+///
+/// Pieces are at most 16 KiB and may be any part of a line (of concurrent HTTP requests: whole lines). A full
+/// channel makes the guest wait; a dropped receiver makes its writes fail as a closed pipe would. The channel
+/// closes when the guest has ended and all it wrote has been handed over, just before its [`Exit`] is known.
+pub type OutputSink = mpsc::Sender<Bytes>;
+
+/// A guest's standard input.
+#[derive(Debug)]
+pub enum Stdin {
+    /// At its end from the beginning.
+    Empty,
+    /// Bytes as they arrive; dropping the sender is the end of input. HTTP guests get no input.
+    Pipe(mpsc::Receiver<Bytes>),
+}
+
+/// A host directory in the guest's file tree. Every open by the guest resolves the path again beneath it, so that
+/// an atomic `..data` swap shows at once; nothing above it can be reached. Single files cannot be mounted.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// The directory on the host.
+    pub host: PathBuf,
+    /// The absolute path the guest sees it at.
+    pub guest: String,
+    /// Whether writes fail.
+    pub read_only: bool,
+}
+
+/// Why a guest could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A mount's host directory cannot be opened.
+    #[error("mount {guest}: cannot open the host directory {}", host.display())]
+    Mount {
+        /// The path in the guest.
+        guest: String,
+        /// The directory on the host.
+        host: PathBuf,
+        /// What opening it said.
+        #[source]
+        source: io::Error,
+    },
+    /// The HTTP listener could not be bound.
+    #[error("cannot listen on {address} for HTTP: {}", listen_hint(source))]
+    Listen {
+        /// The address and port.
+        address: SocketAddr,
+        /// What binding said.
+        #[source]
+        source: io::Error,
+    },
+    /// The guest runtime has been shut down.
+    #[error("the node is shutting down; no guest can be started")]
+    ShuttingDown,
+}
+
+fn listen_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "the port is already in use there",
+        io::ErrorKind::AddrNotAvailable => "this node does not have that address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "binding failed",
+    }
+}
+
+/// What a guest has used so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time spent running it, host calls included.
+    pub cpu: Duration,
+    /// Bytes of linear memory and tables it holds now, as declared by the guest (touched or not).
+    pub memory_bytes: u64,
+}
+
+/// A handle on one guest. Dropping it kills the guest.
+pub struct Guest {
+    kind: Kind,
+    listening: Option<SocketAddr>,
+    metering: Arc<Metering>,
+    stop: CancellationToken,
+    kill: CancellationToken,
+    exit: watch::Receiver<Option<Exit>>,
+}
+
+/// Starts a guest. When this returns, an HTTP guest's listener is bound and accepting; a command is being
+/// instantiated. Opens the mounts' directories, so it may touch the disk for a moment.
+///
+/// # Errors
+/// See [`StartError`]. What goes wrong inside the guest, from its instantiation on, is its [`Exit`].
+pub fn start(engines: &Arc<Engines>, spec: GuestSpec) -> Result<Guest, StartError> {
+    let runtime = engines.runtime().ok_or(StartError::ShuttingDown)?;
+    let _context = runtime.enter();
+    let code = Arc::clone(&spec.code);
+    let kind = code.kind();
+    let metering = Arc::new(Metering::new(&spec.limits, engines.ticker()));
+    let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
+    // Tasks beside the main one: requests of an HTTP guest.
+    let tasks = TaskTracker::new();
+    let mut listening = None;
+    let run: BoxFuture<'static, Exit> = match code.prepared() {
+        Prepared::CommandP1(module) => {
+            let program = Program::Module(module.clone());
+            until(stop.clone(), command::prepare(engines, program, spec, Arc::clone(&metering))?).boxed()
+        }
+        Prepared::CommandP2(component) => {
+            let program = Program::Component(component.clone());
+            until(stop.clone(), command::prepare(engines, program, spec, Arc::clone(&metering))?).boxed()
+        }
+        Prepared::HttpP2(proxy) => {
+            let server = http::prepare(engines, proxy.clone(), spec, Arc::clone(&metering), tasks.clone())?;
+            listening = Some(server.address());
+            server.serve(stop.clone()).boxed()
+        }
+    };
+    let (ended, exit) = watch::channel(None);
+    runtime.spawn(supervise(run, kill.clone(), tasks, ended));
+    Ok(Guest { kind, listening, metering, stop, kill, exit })
+}
+
+/// A command, until it ends or is asked to.
+async fn until(stop: CancellationToken, run: impl Future<Output = Exit>) -> Exit {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Exit::Stopped,
+        exit = run => exit,
+    }
+}
+
+/// The guest's main task: runs it to its end, which a kill or a panic of ours may be, and then says so.
+async fn supervise(
+    run: BoxFuture<'static, Exit>,
+    kill: CancellationToken,
+    tasks: TaskTracker,
+    ended: watch::Sender<Option<Exit>>,
+) {
+    let run = AssertUnwindSafe(run).catch_unwind();
+    let exit = tokio::select! {
+        biased;
+        () = kill.cancelled() => Exit::Killed,
+        exit = run => exit.unwrap_or_else(|panic| Exit::from_panic(panic.as_ref())),
+    };
+    // By now the run is dropped, and what it held is given back; so it is to be with its other tasks, which end at
+    // their next yield. One that does not is not waited for.
+    tasks.close();
+    if tokio::time::timeout(TASKS_TIMEOUT, tasks.wait()).await.is_err() {
+        tracing::warn!("{} requests of a guest outlive it for a moment", tasks.len());
+    }
+    ended.send_replace(Some(exit));
+}
+
+impl Guest {
+    /// What kind of guest this is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The address an HTTP guest is served on.
+    #[must_use]
+    pub fn listening(&self) -> Option<SocketAddr> {
+        self.listening
+    }
+
+    /// Resolves once the guest has ended, at once if it has; may be called any number of times.
+    pub fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
+        let mut exit = self.exit.clone();
+        async move {
+            match exit.wait_for(Option::is_some).await {
+                Ok(exit) => exit.clone().unwrap_or(Exit::Killed),
+                // The task that would have told ended without telling: the guest runtime was shut down.
+                Err(_) => Exit::Killed,
+            }
+        }
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit.borrow().clone()
+    }
+
+    /// Asks the guest to end. An HTTP guest stops accepting, finishes the requests in flight and exits with 0,
+    /// however long that takes: the caller kills it when the grace period is over. A command has no way to take
+    /// a signal and ends at once as [`Exit::Stopped`].
+    pub fn request_stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Ends the guest within about one tick (5 ms), whatever it does.
+    pub fn kill(&self) {
+        self.kill.cancel();
+    }
+
+    /// What it has used so far; CPU time stays readable after the end.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage { cpu: self.metering.cpu_used(), memory_bytes: self.metering.memory_used() }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.kill.cancel();
+    }
+}

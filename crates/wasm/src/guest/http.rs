@@ -1,0 +1,355 @@
+//! Serving an HTTP guest: a listener at the pod's address comes in, answered requests go out, until it is stopped.
+//!
+//! ```text
+//!   listener ─► connection (at most 1,024) ─► request (at most 256, and as many as the pool has instances)
+//!                                              └─► a fresh instance: a trap is a 500 and a line on stderr
+//! ```
+//! Each request has an instance of its own and shares nothing with others but the container's limits and sinks. A
+//! client that leaves before its answer began ends its instance; one that leaves later is seen by the guest as a
+//! closed stream. Only HTTP/1.1 is spoken. Nothing is retried.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use wasmtime::Store;
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use super::{Exit, GuestSpec, OutputSink, StartError, Stdin};
+use crate::engine::Engines;
+use crate::limits::{Metered, Metering, PollCount, yield_at_ticks};
+use crate::wasi::network::{Everywhere, Protocol};
+use crate::wasi::stdio::{Input, Output, Pieces};
+use crate::wasi::{Host, Stdio, Surroundings};
+
+/// Connections one guest holds at a time; more wait in the listener's queue.
+const CONNECTIONS: usize = 1_024;
+/// Requests of one guest that run at a time.
+const REQUESTS: usize = 256;
+/// How long a request waits for its turn before it is answered with 503.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to send its request's head, and a connection may stay idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long accepting pauses when the process has no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound listener and all that its requests need.
+pub(super) struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    /// Keeps the port reachable at the pod's 127.0.0.1.
+    _everywhere: Everywhere,
+}
+
+struct Shared {
+    proxy: ProxyPre<Host>,
+    surroundings: Surroundings,
+    stdout: OutputSink,
+    stderr: OutputSink,
+    tty: bool,
+    metering: Arc<Metering>,
+    requests: Arc<Semaphore>,
+    /// Over all guests of the process: what the pool has room for.
+    instances: Arc<Semaphore>,
+    tracker: TaskTracker,
+    /// Ends every request at once.
+    abort: CancellationToken,
+    /// What ends the whole guest.
+    fatal: watch::Sender<Option<Exit>>,
+}
+
+/// Binds the listener and opens each mount once, so that what cannot work fails here and not in every request.
+pub(super) fn prepare(
+    engines: &Engines,
+    proxy: ProxyPre<Host>,
+    spec: GuestSpec,
+    metering: Arc<Metering>,
+    tracker: TaskTracker,
+) -> Result<Server, StartError> {
+    let (stdout, stderr, port) = (spec.stdout.clone(), spec.stderr.clone(), spec.http_port);
+    let (surroundings, _, tty) = Surroundings::of(spec);
+    let network = Arc::clone(&surroundings.network);
+    let address = network.published(Protocol::Tcp, port);
+    let bound = bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = bound.map_err(|source| StartError::Listen { address, source })?;
+    let shared = Shared {
+        proxy,
+        surroundings,
+        stdout,
+        stderr,
+        tty,
+        metering,
+        requests: Arc::new(Semaphore::new(REQUESTS)),
+        instances: Arc::clone(&engines.http_instances),
+        tracker,
+        abort: CancellationToken::new(),
+        fatal: watch::Sender::new(None),
+    };
+    shared.host(&shared.stdio())?;
+    let everywhere = network.listen_everywhere(Protocol::Tcp, port, reachable(address));
+    Ok(Server { listener, address, shared: Arc::new(shared), _everywhere: everywhere })
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Where a client on this node finds a listener bound here.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        ip if !ip.is_unspecified() => ip,
+        ip if ip.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
+        _ => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, bound.port())
+}
+
+impl Server {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`, then finishes what was begun. Dropping it ends all at once.
+    pub(super) async fn serve(self, stop: CancellationToken) -> Exit {
+        let _all_requests_end_with_this = self.shared.abort.clone().drop_guard();
+        let mut fatal = self.shared.fatal.subscribe();
+        let served = self.serve_until(&stop);
+        tokio::select! {
+            biased;
+            ended = fatal.wait_for(Option::is_some) => match ended {
+                Ok(exit) => exit.clone().unwrap_or(Exit::Killed),
+                Err(_) => Exit::Killed,
+            },
+            () = served => Exit::Code(0),
+        }
+    }
+
+    async fn serve_until(self, stop: &CancellationToken) {
+        let Server { listener, shared, _everywhere, .. } = self;
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                accepted = accept(&listener, &room) => accepted,
+            };
+            while connections.try_join_next().is_some() {}
+            match accepted {
+                Ok((stream, place)) => {
+                    connections.spawn(connection(Arc::clone(&shared), stream, place, stop.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!("HTTP guest: cannot accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        // No longer listening, nor found at the pod's 127.0.0.1.
+        drop((listener, _everywhere));
+        while connections.join_next().await.is_some() {}
+        // A guest may go on working after its answer is sent.
+        shared.tracker.close();
+        shared.tracker.wait().await;
+    }
+}
+
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    // Answers are small and go out whole; waiting to fill a packet only delays them.
+    stream.set_nodelay(true)?;
+    Ok((stream, place))
+}
+
+async fn connection(shared: Arc<Shared>, stream: TcpStream, _place: OwnedSemaphorePermit, stop: CancellationToken) {
+    let service = service_fn(|request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(shared.answer(request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = std::pin::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        // Clients leave as they please.
+        tracing::debug!("HTTP guest: connection ended: {error}");
+    }
+}
+
+/// A request's leave to run.
+type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// The guest's answer to one request: a response, or the error it chose.
+type Answer = Result<Response<HyperOutgoingBody>, ErrorCode>;
+
+impl Shared {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<HyperOutgoingBody> {
+        let turn = async {
+            let mine = Arc::clone(&self.requests).acquire_owned().await.ok()?;
+            Some((mine, Arc::clone(&self.instances).acquire_owned().await.ok()?))
+        };
+        match tokio::time::timeout(TURN_TIMEOUT, turn).await {
+            Ok(Some(turn)) => self.run(request, turn).await,
+            Ok(None) | Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are running\n"),
+        }
+    }
+
+    /// Runs the request in a task of its own, because a guest may go on after its answer began.
+    async fn run(self: Arc<Self>, request: Request<Incoming>, turn: Turn) -> Response<HyperOutgoingBody> {
+        let line = format!("{} {}", request.method(), request.uri().path());
+        let stdio = self.stdio();
+        let polls = PollCount::default();
+        let mut store = match self.host(&stdio) {
+            Ok(host) => Store::new(self.proxy.engine(), host),
+            Err(error) => {
+                stdio.error.write_line(&format!("{line}: {error}")).await;
+                return plain(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be run\n");
+            }
+        };
+        store.limiter(|host| &mut host.memory);
+        yield_at_ticks(&mut store, &polls);
+        let (answer, answered) = oneshot::channel();
+        let mut http = store.data_mut().http();
+        let Ok(incoming) = http.new_incoming_request(Scheme::Http, request) else {
+            return plain(StatusCode::BAD_REQUEST, "the request names no host\n");
+        };
+        let Ok(outparam) = http.new_response_outparam(answer) else {
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be run\n");
+        };
+
+        let (proxy, shared) = (self.proxy.clone(), Arc::clone(&self));
+        let handle = async move {
+            let instance = proxy.instantiate_async(&mut store).await?;
+            instance.wasi_http_incoming_handler().call_handle(&mut store, incoming, outparam).await
+        };
+        let work = async move {
+            let ended = AssertUnwindSafe(handle).catch_unwind().await;
+            let status = shared.judge(ended, &line, &stdio).await;
+            drop(turn);
+            status
+        };
+        let work = Metered::new(Arc::clone(&self.metering), polls, work);
+        let abort = self.abort.clone();
+        let task = self.tracker.spawn(async move {
+            tokio::select! {
+                biased;
+                () = abort.cancelled() => StatusCode::SERVICE_UNAVAILABLE,
+                status = work => status,
+            }
+        });
+        // Until the answer begins, the task lives and dies with this client's patience.
+        let task = AbortOnDropHandle::new(task);
+        response(answered, task).await
+    }
+
+    /// What the end of a request's instance means; the status is for a client that has no answer yet.
+    async fn judge(
+        &self,
+        ended: Result<wasmtime::Result<()>, Box<dyn std::any::Any + Send>>,
+        line: &str,
+        stdio: &Stdio,
+    ) -> StatusCode {
+        let mut status = StatusCode::INTERNAL_SERVER_ERROR;
+        let exit = match ended {
+            Ok(Ok(())) => Exit::Code(0),
+            Ok(Err(error)) => {
+                if is_crowded(&error) {
+                    status = StatusCode::SERVICE_UNAVAILABLE;
+                }
+                Exit::from_error(&error)
+            }
+            Err(panic) => Exit::from_panic(panic.as_ref()),
+        };
+        if let Some(complaint) = exit.complaint() {
+            stdio.error.write_line(&format!("{line}: {complaint}")).await;
+        }
+        stdio.output.finish().await;
+        stdio.error.finish().await;
+        // One instance that alone outgrows the container's limit, or a bug of ours: the container ends, as on Linux.
+        if matches!(exit, Exit::OutOfMemory | Exit::HostPanic { .. }) {
+            self.fatal.send_replace(Some(exit));
+        }
+        status
+    }
+
+    fn stdio(&self) -> Stdio {
+        Stdio {
+            input: Input::new(Stdin::Empty, self.tty),
+            output: Output::new(self.stdout.clone(), self.tty, Pieces::Lines),
+            error: Output::new(self.stderr.clone(), self.tty, Pieces::Lines),
+        }
+    }
+
+    fn host(&self, stdio: &Stdio) -> Result<Host, StartError> {
+        self.surroundings.host(stdio.clone(), self.metering.store_memory())
+    }
+}
+
+/// Whether a request failed only because others ran at the same time.
+fn is_crowded(error: &wasmtime::Error) -> bool {
+    error.is::<wasmtime::PoolConcurrencyLimitError>()
+        || error.chain().any(<dyn std::error::Error>::is::<crate::limits::MemoryShared>)
+}
+
+/// The guest's answer, or what its end without one means.
+async fn response(
+    answered: oneshot::Receiver<Answer>,
+    task: AbortOnDropHandle<StatusCode>,
+) -> Response<HyperOutgoingBody> {
+    match answered.await {
+        Ok(Ok(response)) => {
+            // From here on the guest finishes by itself.
+            task.detach();
+            response
+        }
+        Ok(Err(error)) => {
+            task.detach();
+            tracing::debug!("HTTP guest: answered with an error: {error:?}");
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "the guest answered with an error\n")
+        }
+        Err(_) => {
+            let status = task.await.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            plain(status, "the guest ended without an answer\n")
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<HyperOutgoingBody> {
+    let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let text = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, text);
+    response
+}

@@ -1,0 +1,52 @@
+//! What a guest may use, and what it has used. Limits come in, a [`Metering`] goes out that every task and every
+//! store of the guest shares; nothing here decides what happens to a guest that went too far.
+
+pub(crate) mod cpu;
+pub(crate) mod epoch;
+pub(crate) mod memory;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cpu::Cpu;
+use epoch::Ticker;
+use memory::Memory;
+
+pub(crate) use cpu::{Metered, PollCount, yield_at_ticks};
+pub(crate) use memory::{MemoryLimitReached, MemoryShared, StoreMemory};
+
+/// Limits of one guest; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of linear memory and tables, over all instances of the guest.
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a CPU: 250 is a quarter of one. At least 1.
+    pub cpu_millis: Option<u32>,
+}
+
+/// What one guest uses, counted over all its tasks and stores.
+pub(crate) struct Metering {
+    cpu: Cpu,
+    memory: Arc<Memory>,
+    ticker: Arc<Ticker>,
+}
+
+impl Metering {
+    pub(crate) fn new(limits: &Limits, ticker: Arc<Ticker>) -> Self {
+        Self { cpu: Cpu::new(limits.cpu_millis), memory: Arc::new(Memory::new(limits.memory_bytes)), ticker }
+    }
+
+    pub(crate) fn cpu_used(&self) -> Duration {
+        self.cpu.used()
+    }
+
+    /// Bytes held now.
+    pub(crate) fn memory_used(&self) -> u64 {
+        self.memory.used()
+    }
+
+    /// The limiter of one more store of this guest.
+    pub(crate) fn store_memory(&self) -> StoreMemory {
+        StoreMemory::new(Arc::clone(&self.memory))
+    }
+}

@@ -1,0 +1,185 @@
+//! CPU accounting and the CPU limit: a guest's future comes in, the same future comes out, timed and throttled.
+//!
+//! The clock is the thread's CPU time around each poll, so that waiting costs nothing and host calls count. A limited
+//! guest has a token bucket filled every [`PERIOD`], as the kernel's CFS quota does; while it is empty the guest is
+//! not polled. What one slice overdraws is paid back from the following periods.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::{Instant, Sleep};
+use wasmtime::{Store, UpdateDeadline};
+
+use super::Metering;
+
+/// How often a limited guest's bucket is filled.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// What one guest's tasks used together, and may use.
+pub(crate) struct Cpu {
+    used_nanos: AtomicU64,
+    bucket: Option<Mutex<Bucket>>,
+}
+
+/// CPU time a guest may still use in this period. Below zero it has a debt.
+#[derive(Debug)]
+struct Bucket {
+    per_period: i64,
+    left: i64,
+    period: Instant,
+}
+
+impl Cpu {
+    pub(crate) fn new(millis: Option<u32>) -> Self {
+        let bucket = millis.map(|millis| Mutex::new(Bucket::new(millis, Instant::now())));
+        Self { used_nanos: AtomicU64::new(0), bucket }
+    }
+
+    pub(crate) fn used(&self) -> Duration {
+        Duration::from_nanos(self.used_nanos.load(Ordering::Relaxed))
+    }
+
+    fn charge(&self, used: Duration) {
+        let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        self.used_nanos.fetch_add(nanos, Ordering::Relaxed);
+        if let Some(bucket) = &self.bucket {
+            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket.left = bucket.left.saturating_sub(i64::try_from(nanos).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// When the guest may run again; `None` is now.
+    fn throttled_until(&self, now: Instant) -> Option<Instant> {
+        let bucket = self.bucket.as_ref()?;
+        bucket.lock().unwrap_or_else(PoisonError::into_inner).throttled_until(now)
+    }
+}
+
+impl Bucket {
+    fn new(millis: u32, now: Instant) -> Self {
+        let period = i64::try_from(PERIOD.as_nanos()).unwrap_or(i64::MAX);
+        let per_period = i64::from(millis.max(1)).saturating_mul(period / 1_000);
+        Self { per_period, left: per_period, period: now }
+    }
+
+    fn throttled_until(&mut self, now: Instant) -> Option<Instant> {
+        let periods = u32::try_from(now.duration_since(self.period).as_nanos() / PERIOD.as_nanos()).unwrap_or(u32::MAX);
+        if periods > 0 {
+            // What was not used is lost, as with a CFS quota without burst.
+            let filled = self.left.saturating_add(self.per_period.saturating_mul(i64::from(periods)));
+            self.left = filled.min(self.per_period);
+            self.period += PERIOD.saturating_mul(periods);
+        }
+        if self.left > 0 {
+            return None;
+        }
+        let debt = self.left.saturating_neg();
+        let periods = u32::try_from(debt / self.per_period + 1).unwrap_or(u32::MAX);
+        Some(self.period + PERIOD.saturating_mul(periods))
+    }
+}
+
+/// A guest's future, timed and throttled. Each poll of it is charged to the guest.
+pub(crate) struct Metered<F> {
+    run: Pin<Box<F>>,
+    metering: Arc<Metering>,
+    polls: PollCount,
+    parked: Option<Pin<Box<Sleep>>>,
+}
+
+/// Counts the polls of one task, so that its stores can tell a new slice from an old one.
+#[derive(Clone, Default)]
+pub(crate) struct PollCount(Arc<AtomicU64>);
+
+impl<F: Future> Metered<F> {
+    pub(crate) fn new(metering: Arc<Metering>, polls: PollCount, run: F) -> Self {
+        Self { run: Box::pin(run), metering, polls, parked: None }
+    }
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        loop {
+            if let Some(parked) = &mut this.parked {
+                std::task::ready!(parked.as_mut().poll(context));
+                this.parked = None;
+            }
+            // After waking, others of the same guest may have emptied the bucket again.
+            match this.metering.cpu.throttled_until(Instant::now()) {
+                Some(until) => this.parked = Some(Box::pin(tokio::time::sleep_until(until))),
+                None => break,
+            }
+        }
+        this.polls.0.fetch_add(1, Ordering::Relaxed);
+        let polling = this.metering.ticker.polling();
+        let before = thread_cpu_time();
+        let result = this.run.as_mut().poll(context);
+        this.metering.cpu.charge(thread_cpu_time().saturating_sub(before));
+        drop(polling);
+        result
+    }
+}
+
+fn thread_cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+/// Makes a store's code yield to its task at a tick, once its poll has lasted a full one. Without the second condition
+/// every wake-up after a sleep would pay for one needless yield.
+pub(crate) fn yield_at_ticks<T>(store: &mut Store<T>, polls: &PollCount) {
+    let polls = polls.clone();
+    let mut seen = 0;
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |_| {
+        let poll = polls.0.load(Ordering::Relaxed);
+        if poll == seen {
+            return Ok(UpdateDeadline::Yield(1));
+        }
+        seen = poll;
+        Ok(UpdateDeadline::Continue(1))
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLISECOND: i64 = 1_000_000;
+
+    #[test]
+    fn an_empty_bucket_waits_for_the_next_period() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(200, start);
+        assert_eq!(bucket.throttled_until(start), None);
+        bucket.left -= 20 * MILLISECOND;
+        assert_eq!(bucket.throttled_until(start + Duration::from_millis(20)), Some(start + PERIOD));
+        assert_eq!(bucket.throttled_until(start + PERIOD), None);
+        assert_eq!(bucket.left, 20 * MILLISECOND);
+    }
+
+    #[test]
+    fn a_debt_is_paid_over_as_many_periods_as_it_takes() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(50, start);
+        bucket.left -= 17 * MILLISECOND;
+        assert_eq!(bucket.throttled_until(start), Some(start + 3 * PERIOD));
+        assert!(bucket.throttled_until(start + 2 * PERIOD).is_some());
+        assert_eq!(bucket.throttled_until(start + 3 * PERIOD), None);
+    }
+
+    #[test]
+    fn unused_time_is_not_saved_up() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(1_000, start);
+        assert_eq!(bucket.throttled_until(start + 50 * PERIOD), None);
+        assert_eq!(bucket.left, 100 * MILLISECOND);
+    }
+}

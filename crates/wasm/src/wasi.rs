@@ -1,0 +1,189 @@
+//! The WASI host: what a guest's surroundings are comes in, the data of one store and the linkers that serve it go
+//! out. One store type serves p1 commands, p2 commands and HTTP handlers alike.
+//!
+//! A guest reaches: the directories mounted for it, its standard streams, clocks, randomness, and the network as
+//! [`network::PodNetwork`] draws it. Nothing is inherited from this process.
+
+pub mod network;
+
+pub(crate) mod lookup;
+pub(crate) mod outgoing;
+pub(crate) mod stdio;
+mod tcp;
+mod udp;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use wasmtime::component::{HasData, Linker as ComponentLinker};
+use wasmtime::{Engine, Linker};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p2::bindings::sockets;
+use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::guest::{GuestSpec, Mount, StartError, Stdin};
+use crate::limits::StoreMemory;
+use network::{PodNetwork, SocketRecord};
+use outgoing::Outgoing;
+use stdio::{Input, Output};
+
+/// Resources (sockets, streams, requests, pollables) one store may hold; bounds what a guest can make the host keep.
+const RESOURCES_PER_STORE: usize = 20_000;
+
+/// What is the same for every store of one guest.
+pub(crate) struct Surroundings {
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    working_dir: Option<String>,
+    mounts: Vec<Mount>,
+    pub(crate) network: Arc<PodNetwork>,
+    hostname: Arc<str>,
+}
+
+/// The standard streams of one store.
+#[derive(Clone)]
+pub(crate) struct Stdio {
+    pub(crate) input: Input,
+    pub(crate) output: Output,
+    pub(crate) error: Output,
+}
+
+/// The data of one store.
+pub(crate) struct Host {
+    wasi: WasiP1Ctx,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
+    pub(crate) memory: StoreMemory,
+    sockets: HashMap<u32, SocketRecord>,
+    network: Arc<PodNetwork>,
+    hostname: Arc<str>,
+}
+
+impl Surroundings {
+    /// What of a guest's spec its stores share, beside its standard input and whether that is a terminal.
+    pub(crate) fn of(spec: GuestSpec) -> (Self, Stdin, bool) {
+        let mut surroundings = Self {
+            args: spec.args,
+            env: spec.env,
+            working_dir: spec.working_dir,
+            mounts: spec.mounts,
+            network: spec.network,
+            hostname: spec.hostname.into(),
+        };
+        surroundings.complete_environment();
+        (surroundings, spec.stdin, spec.tty)
+    }
+
+    /// Adds `HOSTNAME` and `PWD` where the container does not set them.
+    fn complete_environment(&mut self) {
+        let added = [("HOSTNAME", Some(self.hostname.to_string())), ("PWD", self.working_dir.clone())];
+        for (name, value) in added {
+            if let Some(value) = value
+                && !self.env.iter().any(|(set, _)| set == name)
+            {
+                self.env.push((name.to_owned(), value));
+            }
+        }
+    }
+
+    /// The data of a new store. Opens each mount's directory.
+    pub(crate) fn host(&self, stdio: Stdio, memory: StoreMemory) -> Result<Host, StartError> {
+        let mut builder = WasiCtx::builder();
+        builder.args(&self.args).envs(&self.env).stdin(stdio.input).stdout(stdio.output).stderr(stdio.error);
+        if let Some(working_dir) = &self.working_dir {
+            builder.initial_cwd(working_dir);
+        }
+        for mount in &self.mounts {
+            let access = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+            builder.preopened_dir(&mount.host, &mount.guest, access).map_err(|error| StartError::Mount {
+                guest: mount.guest.clone(),
+                host: mount.host.clone(),
+                source: error.downcast().unwrap_or_else(|error| std::io::Error::other(format!("{error:#}"))),
+            })?;
+        }
+        let network = Arc::clone(&self.network);
+        // The second line of defence: what reaches the system has been mapped before, and is checked once more.
+        builder.allow_tcp(true).allow_udp(true).socket_addr_check(move |address, used| {
+            let allowed = network.allows(address, used);
+            Box::pin(std::future::ready(allowed))
+        });
+        let mut wasi = builder.build_p1();
+        wasi.ctx().table.set_max_capacity(RESOURCES_PER_STORE);
+        Ok(Host {
+            wasi,
+            http: WasiHttpCtx::new(),
+            outgoing: Outgoing::new(Arc::clone(&self.network), Arc::clone(&self.hostname)),
+            memory,
+            sockets: HashMap::new(),
+            network: Arc::clone(&self.network),
+            hostname: Arc::clone(&self.hostname),
+        })
+    }
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: self.wasi.ctx().table, ctx: &mut self.http }
+    }
+}
+
+/// `wasi:sockets` as the pod sees it: Wasmtime's own, with addresses mapped on the way in and out.
+pub(crate) struct PodSockets<'a> {
+    inner: WasiSocketsCtxView<'a>,
+    records: &'a mut HashMap<u32, SocketRecord>,
+    network: &'a Arc<PodNetwork>,
+    hostname: &'a Arc<str>,
+}
+
+struct HasPodSockets;
+
+impl HasData for HasPodSockets {
+    type Data<'a> = PodSockets<'a>;
+}
+
+impl Host {
+    fn pod_sockets(&mut self) -> PodSockets<'_> {
+        PodSockets {
+            inner: WasiSocketsView::sockets(&mut self.wasi),
+            records: &mut self.sockets,
+            network: &self.network,
+            hostname: &self.hostname,
+        }
+    }
+}
+
+/// The linker of p1 commands.
+pub(crate) fn link_modules(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |host: &mut Host| &mut host.wasi)?;
+    // Wasmtime's own refuses codes from 126 on; a process may end with any up to 255.
+    linker.allow_shadowing(true);
+    linker.func_wrap("wasi_snapshot_preview1", "proc_exit", |code: i32| -> wasmtime::Result<()> {
+        Err(I32Exit(code).into())
+    })?;
+    linker.allow_shadowing(false);
+    Ok(linker)
+}
+
+/// The linker of components: all of WASI 0.2 with the pod's own view of the network.
+pub(crate) fn link_components(engine: &Engine) -> wasmtime::Result<ComponentLinker<Host>> {
+    let mut linker = ComponentLinker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    linker.allow_shadowing(true);
+    let network = sockets::network::LinkOptions::default();
+    sockets::network::add_to_linker::<Host, HasPodSockets>(&mut linker, &network, Host::pod_sockets)?;
+    sockets::tcp::add_to_linker::<Host, HasPodSockets>(&mut linker, Host::pod_sockets)?;
+    sockets::udp::add_to_linker::<Host, HasPodSockets>(&mut linker, Host::pod_sockets)?;
+    sockets::ip_name_lookup::add_to_linker::<Host, HasPodSockets>(&mut linker, Host::pod_sockets)?;
+    linker.allow_shadowing(false);
+    Ok(linker)
+}

@@ -1,0 +1,199 @@
+//! Outgoing HTTP of guests: a `wasi:http` request comes in, a response whose body streams goes out.
+//!
+//! Plain HTTP/1.1 and HTTPS with the node's trusted roots, over a connection of its own from the pod's address. The
+//! guest's own timeouts hold, with a bound where it sets none.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Uri;
+use http::uri::Scheme;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, Sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::lookup::resolve;
+use super::network::PodNetwork;
+
+/// How long connecting may take where the guest does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a response may take to begin, or to go on, where the guest does not say.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The connector of one store.
+pub(crate) struct Outgoing {
+    network: Arc<PodNetwork>,
+    hostname: Arc<str>,
+}
+
+type Finished = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Response = (http::Response<WasiBody>, Finished);
+
+impl Outgoing {
+    pub(crate) fn new(network: Arc<PodNetwork>, hostname: Arc<str>) -> Self {
+        Self { network, hostname }
+    }
+}
+
+impl WasiHttpHooks for Outgoing {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _processed: Finished,
+    ) -> Box<dyn Future<Output = Result<Response, Error>> + Send> {
+        let (network, hostname) = (Arc::clone(&self.network), Arc::clone(&self.hostname));
+        Box::new(async move { send(&network, &hostname, request, options.unwrap_or_default()).await })
+    }
+}
+
+async fn send(
+    network: &PodNetwork,
+    hostname: &str,
+    mut request: http::Request<WasiBody>,
+    options: RequestOptions,
+) -> Result<Response, Error> {
+    let connecting = connect(network, hostname, request.uri());
+    let connected = timeout(options.connect_timeout.unwrap_or(CONNECT_TIMEOUT), connecting).await;
+    let (mut sender, connection) = connected.map_err(|_| Error::ConnectionTimeout)??;
+
+    // On the wire a request to an origin carries the path alone.
+    let path = request.uri().path_and_query().cloned();
+    let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from(path);
+    let first_byte = options.first_byte_timeout.unwrap_or(RESPONSE_TIMEOUT);
+    let response = timeout(first_byte, sender.send_request(request)).await;
+    let response = response.map_err(|_| Error::ConnectionReadTimeout)??;
+
+    let between_bytes = options.between_bytes_timeout.unwrap_or(RESPONSE_TIMEOUT);
+    let response = response.map(|body| Timed::new(body, between_bytes).boxed_unsync());
+    Ok((response, Box::new(connection)))
+}
+
+/// The connection's own work; ends when the guest drops the response.
+type Connection = AbortOnDropJoinHandle<Result<(), Error>>;
+
+async fn connect(
+    network: &PodNetwork,
+    hostname: &str,
+    uri: &Uri,
+) -> Result<(http1::SendRequest<WasiBody>, Connection), Error> {
+    let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
+    let secure = uri.scheme() == Some(&Scheme::HTTPS);
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let found = resolve(network, hostname, host).await.map_err(lookup_error)?;
+    let addresses = found.into_iter().map(|address| SocketAddr::new(address, port));
+    let stream = network.connect_tcp(addresses).await.map_err(connect_error)?;
+    if secure {
+        handshake(TokioIo::new(secured(host, stream).await?)).await
+    } else {
+        handshake(TokioIo::new(stream)).await
+    }
+}
+
+async fn handshake<S>(stream: S) -> Result<(http1::SendRequest<WasiBody>, Connection), Error>
+where
+    S: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::handshake(stream).await?;
+    Ok((sender, spawn(async move { connection.await.map_err(Error::from) })))
+}
+
+async fn secured(host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, Error> {
+    static TRUST: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
+    let trust = TRUST.get_or_try_init(trusted_roots).await?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::HttpRequestUriInvalid)?;
+    TlsConnector::from(Arc::clone(trust)).connect(name, stream).await.map_err(Error::Tls)
+}
+
+/// The roots this node trusts, read from its files once.
+async fn trusted_roots() -> Result<Arc<ClientConfig>, Error> {
+    let failed = |what: String| Error::InternalError(Some(what));
+    let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
+    let found = found.map_err(|error| failed(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        return Err(failed(format!("this node trusts no certificate authority: {:?}", found.errors)));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| failed(error.to_string()))?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn lookup_error(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Error::DnsTimeout,
+        io::ErrorKind::InvalidInput => Error::HttpRequestUriInvalid,
+        _ => Error::DnsError { rcode: Some(error.to_string()), info_code: None },
+    }
+}
+
+fn connect_error(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
+        io::ErrorKind::TimedOut => Error::ConnectionTimeout,
+        io::ErrorKind::PermissionDenied => Error::DestinationIpProhibited,
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => Error::DestinationIpUnroutable,
+        _ => Error::Connect(error),
+    }
+}
+
+/// A response's body that fails when nothing comes for too long.
+struct Timed {
+    body: Incoming,
+    between_bytes: Duration,
+    silence: Pin<Box<Sleep>>,
+}
+
+impl Timed {
+    fn new(body: Incoming, between_bytes: Duration) -> Self {
+        Self { body, between_bytes, silence: Box::pin(tokio::time::sleep(between_bytes)) }
+    }
+}
+
+impl Body for Timed {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(context) {
+            Poll::Ready(frame) => {
+                this.silence.as_mut().reset(Instant::now() + this.between_bytes);
+                Poll::Ready(frame.map(|frame| frame.map_err(Error::from)))
+            }
+            Poll::Pending => {
+                std::task::ready!(this.silence.as_mut().poll(context));
+                Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
