@@ -29,15 +29,16 @@ pub(super) enum Shape {
 /// # Errors
 /// When it does not compile or does not become a component.
 pub(super) fn build(toolchain: &Toolchain, source: &Path, target_dir: &Path, shape: Shape) -> Result<Vec<u8>> {
-    let name = source.file_name().context("a guest's directory has a name")?.to_string_lossy().replace('-', "_");
+    let name = source.file_name().context("a guest's directory has a name")?.to_string_lossy();
     let name = match shape {
+        Shape::Command | Shape::Run => name.into_owned(),
         // A program keeps its name's hyphens, a library's become underscores.
-        Shape::Command | Shape::Run => source.file_name().context("a guest's directory has a name")?.to_os_string(),
-        Shape::Handler => name.into(),
+        Shape::Handler => name.replace('-', "_"),
     };
-    // Paths of this machine would otherwise stand in panic messages and make the digest differ elsewhere.
+    // Paths of dependencies would otherwise stand in panic messages and give another digest on another machine. The flag
+    // is the same for every guest, because they share compiled dependencies.
     let home = env::home_dir().unwrap_or_default();
-    let remap = format!("--remap-path-prefix={}=/guest --remap-path-prefix={}=/home", source.display(), home.display());
+    let remap = format!("--remap-path-prefix={}=/home", home.display());
     let mut cargo = toolchain.cargo();
     cargo
         .current_dir(source)

@@ -282,6 +282,9 @@ fn build_std(work: &Path) -> Result<()> {
     fs::write(wanting.join("Cargo.toml"), manifest).context("write the crate's manifest")?;
     fs::write(wanting.join("src/main.rs"), "fn main() {}\n").context("write the crate's source")?;
 
+    // Without bitcode a guest with `lto = true` ends in "Can't find section .llvmbc". The path would stand in the panic
+    // messages of every guest and make their digests differ from machine to machine.
+    let flags = format!("-C embed-bitcode=yes --remap-path-prefix={}=/rust", work.join("root/usr").display());
     let mut cargo = super::Toolchain { unpacked: Some(work.to_owned()) }.cargo();
     cargo
         .current_dir(&wanting)
@@ -291,8 +294,7 @@ fn build_std(work: &Path) -> Result<()> {
         // Debian's compiler is a stable one; this is how it is asked for build-std.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s")
-        // Without it a guest with `lto = true` ends in "Can't find section .llvmbc".
-        .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", "-C embed-bitcode=yes");
+        .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", flags);
     run(&mut cargo, "compile std for wasm")?;
 
     let built = wanting.join("target").join(TARGET).join("release/deps");
