@@ -22,6 +22,10 @@ const PURE: [(&str, &[&str]); 1] =
 /// The one member that sets lints of its own, because it alone may use unsafe code.
 const OWN_LINTS: &str = "wasm";
 
+/// The package of the binary and of the integration tests, which use what the binary must not: of this one alone the
+/// development dependencies are nobody's concern.
+const BINARY: &str = "wasklet";
+
 /// A crate and who alone may name it.
 #[derive(Debug)]
 struct Fence {
@@ -81,14 +85,18 @@ fn packages(metadata: &Value) -> Result<Vec<Package>> {
     let nodes = list(&metadata["resolve"]["nodes"]);
     ensure!(!nodes.is_empty(), "cargo metadata lists no packages");
     let name_of = |id: &Value| by_id.get(&text(id)).map(|package| text(&package["name"]));
+    let is_for_tests = |edge: &Value| list(&edge["dep_kinds"]).iter().all(|kind| kind["kind"] == "dev");
     let packages = nodes.iter().filter_map(|node| {
         let package = by_id.get(&text(&node["id"]))?;
+        let name = text(&package["name"]);
+        let edges = list(&node["deps"]);
+        let counted = edges.iter().filter(|edge| name != BINARY || !is_for_tests(edge));
         Some(Package {
-            name: text(&package["name"]),
+            dependencies: counted.filter_map(|edge| name_of(&edge["pkg"])).collect(),
+            name,
             licence: package["license"].as_str().map(str::to_owned),
             is_ours: package["source"].is_null(),
             manifest: text(&package["manifest_path"]),
-            dependencies: list(&node["dependencies"]).iter().filter_map(name_of).collect(),
         })
     });
     Ok(packages.collect())
@@ -206,5 +214,8 @@ mod tests {
         let xtask = packages.iter().find(|package| package.name == "xtask").expect("xtask is a package");
         assert!(xtask.is_ours);
         assert!(xtask.dependencies.contains("testbed"), "{xtask:?}");
+        let binary = packages.iter().find(|package| package.name == BINARY).expect("the binary is a package");
+        assert!(binary.dependencies.contains("kubelet"), "{binary:?}");
+        assert!(!binary.dependencies.contains("testbed"), "its development dependencies do not count: {binary:?}");
     }
 }
