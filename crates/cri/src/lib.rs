@@ -7,7 +7,7 @@
 //! reachable. The kubelet holds a [`Client`] over the [`Channel`] it is given, and cannot tell which of the two it is.
 //! What the halves must agree on beyond CRI's own words, the labels and annotations of pods, stands in [`names`].
 //!
-//! With the feature `testing` come [`fake`], a scripted runtime, and [`suite`], the checks that every runtime passes.
+//! With the feature `testing` come `fake`, a scripted runtime, and `suite`, the checks that every runtime passes.
 
 pub mod channel;
 pub mod client;

@@ -85,13 +85,16 @@ impl Stdio for Torrent {
 async fn readers_that_sleep_hold_up_no_call() {
     let fake = Arc::new(Fake::new());
     let client = Client::new(in_memory(routes(fake.clone(), fake, Arc::new(Torrent))));
-    let mut sleeping = Vec::new();
-    for _ in 0..200 {
-        let mut output = client.attach("torrent", stream::pending()).await.unwrap();
-        output.next().await.unwrap().unwrap();
-        sleeping.push(output);
-    }
-    timeout(Duration::from_secs(10), client.version()).await.unwrap().unwrap();
+    let reading = async {
+        let mut sleeping = Vec::new();
+        for _ in 0..200 {
+            let mut output = client.attach("torrent", stream::pending()).await.unwrap();
+            output.next().await.unwrap().unwrap();
+            sleeping.push(output);
+        }
+        client.version().await.unwrap();
+    };
+    timeout(Duration::from_secs(30), reading).await.unwrap();
 }
 
 #[tokio::test]
