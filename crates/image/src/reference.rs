@@ -7,6 +7,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,10 +24,13 @@ const TAG_BYTES_MAX: usize = 128;
 
 /// A normalised image reference: `registry/repository`, and a tag, a digest or both.
 ///
-/// Its text ([`fmt::Display`]) is the full form, and parses to an equal value.
+/// Its text ([`fmt::Display`]) is the full form, and parses to an equal value. Clones are cheap.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Reference {
+pub struct Reference(Arc<Parts>);
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Parts {
     registry: String,
     repository: String,
     tag: Option<String>,
@@ -112,49 +116,49 @@ impl Reference {
             (None, None) => Some(DEFAULT_TAG.to_owned()),
             (None, Some(_)) => None,
         };
-        Ok(Self { registry, repository, tag, digest })
+        Ok(Self(Arc::new(Parts { registry, repository, tag, digest })))
     }
 
     /// The registry's host, with its port if one was given: `docker.io`, `localhost:5000`.
     #[must_use]
     pub fn registry(&self) -> &str {
-        &self.registry
+        &self.0.registry
     }
 
     /// The path inside the registry: `library/nginx`.
     #[must_use]
     pub fn repository(&self) -> &str {
-        &self.repository
+        &self.0.repository
     }
 
     /// Registry and repository: `docker.io/library/nginx`.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{}/{}", self.registry, self.repository)
+        format!("{}/{}", self.0.registry, self.0.repository)
     }
 
     /// The tag. A reference has a tag, a digest or both.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
-        self.tag.as_deref()
+        self.0.tag.as_deref()
     }
 
     /// The digest; where there is one it decides, and the tag is for readers only.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
-        self.digest
+        self.0.digest
     }
 
     /// `registry/repository@digest` of the same repository.
     #[must_use]
     pub fn at(&self, digest: Digest) -> Self {
-        Self { tag: None, digest: Some(digest), ..self.clone() }
+        Self(Arc::new(Parts { tag: None, digest: Some(digest), ..Parts::clone(&self.0) }))
     }
 
     /// Whether the registry is on this host's loopback, which is spoken to in plain HTTP.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        let host = host_of(&self.registry);
+        let host = host_of(&self.0.registry);
         host == "localhost"
             || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
@@ -242,11 +246,11 @@ fn is_tag(tag: &str) -> bool {
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.registry, self.repository)?;
-        if let Some(tag) = &self.tag {
+        write!(f, "{}/{}", self.0.registry, self.0.repository)?;
+        if let Some(tag) = &self.0.tag {
             write!(f, ":{tag}")?;
         }
-        if let Some(digest) = &self.digest {
+        if let Some(digest) = &self.0.digest {
             write!(f, "@{digest}")?;
         }
         Ok(())

@@ -296,6 +296,35 @@ mod tests {
         assert_eq!(code_name(&OciErrorCode::Other("A".repeat(41))), None);
     }
 
+    /// A TLS server with a certificate nobody vouches for; it serves nothing beyond the handshake.
+    async fn untrusted_server() -> std::net::SocketAddr {
+        let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![signed.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let _ = acceptor.accept(stream).await;
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_certificate_nobody_vouches_for_is_refused() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let image = Reference::parse(&format!("{}/a/b:c", untrusted_server().await)).unwrap();
+        let limits = Limits { pause: Duration::from_millis(1), ..Limits::default() };
+        let registry = Registry::new(&image, None, Scheme::Https, limits, Layouts::default()).unwrap();
+        let error = registry.manifest(Part::Manifest).await.unwrap_err();
+        assert!(error.message().contains("invalid peer certificate"), "{error}");
+    }
+
     #[test]
     fn a_cause_never_quotes_a_url() {
         let quoting = io::Error::other("error for url (https://bucket.example/blob?signature=abc)");

@@ -1,0 +1,10 @@
+//! The crate from outside: pulls from a registry of the test's own and from layouts, into stores that get killed.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod bench;
+mod crash;
+mod faults;
+mod layouts;
+mod pull;
+mod registry;
