@@ -1,1 +1,4 @@
-//! placeholder
+//! The node agent.
+
+pub mod config;
+pub mod flags;
