@@ -15,30 +15,32 @@ const LONGEST_EFFECT: Duration = Duration::from_mins(2);
 /// Restarts of one container in a row, none of them after a long run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Streak {
-    /// What was restarted: another image or other resources begin a new streak.
-    pub of: String,
+    /// The image that was restarted: another one begins a new streak. `None` right after a restart of the kubelet,
+    /// when only the count is known: it stands for any image.
+    pub of: Option<String>,
     /// How many restarts.
     pub restarts: u32,
 }
 
 impl Streak {
-    /// How long to wait after the end of a run from `started_at` to `finished_at` of what `key` stands for.
+    /// How long to wait after the end of a run from `started_at` to `finished_at` of `image`.
     #[must_use]
-    pub fn wait(&self, key: &str, started_at: Option<Timestamp>, finished_at: Timestamp) -> Duration {
-        doubled(FIRST, LONGEST, self.counted(key, started_at, finished_at))
+    pub fn wait(&self, image: &str, started_at: Option<Timestamp>, finished_at: Timestamp) -> Duration {
+        doubled(FIRST, LONGEST, self.counted(image, started_at, finished_at))
     }
 
     /// The streak once a run from `started_at` to `finished_at` was followed by a restart.
     #[must_use]
-    pub fn restarted(&self, key: &str, started_at: Option<Timestamp>, finished_at: Timestamp) -> Streak {
-        let restarts = self.counted(key, started_at, finished_at).saturating_add(1);
-        Streak { of: key.to_owned(), restarts }
+    pub fn restarted(&self, image: &str, started_at: Option<Timestamp>, finished_at: Timestamp) -> Streak {
+        let restarts = self.counted(image, started_at, finished_at).saturating_add(1);
+        Streak { of: Some(image.to_owned()), restarts }
     }
 
     /// The restarts that count against the next one.
-    fn counted(&self, key: &str, started_at: Option<Timestamp>, finished_at: Timestamp) -> u32 {
+    fn counted(&self, image: &str, started_at: Option<Timestamp>, finished_at: Timestamp) -> u32 {
         let long = started_at.is_some_and(|at| between(at, finished_at) >= LONG_RUN);
-        if long || self.of != key { 0 } else { self.restarts }
+        let other_image = self.of.as_deref().is_some_and(|of| of != image);
+        if long || other_image { 0 } else { self.restarts }
     }
 }
 

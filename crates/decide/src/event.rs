@@ -1,7 +1,7 @@
 //! Everything that can happen to a pod: one closed enum, the only input of a pod's worker.
 
 use crate::names::{ContainerId, ContainerName, ImageId, SandboxId};
-use crate::observed::{Instance, Sandbox};
+use crate::observed::{Exit, Instance, Sandbox};
 use crate::pod::{Pod, Rejection};
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -86,14 +86,14 @@ pub enum Outcome {
         /// When it started.
         result: Result<Timestamp, Failure>,
     },
-    /// Of `StopContainer`. The exit itself comes with the next `Runtime`; list right away.
+    /// Of `StopContainer`. For an instance the runtime does not know, [`crate::observed::Exit::lost`].
     ContainerStopped {
         /// The action's container.
         container: ContainerName,
         /// The action's instance.
         id: ContainerId,
-        /// Whether it worked.
-        result: Result<(), Failure>,
+        /// How it ended (ask for its status after the stop).
+        result: Result<Exit, Failure>,
     },
     /// Of `RemoveContainer`. An instance the runtime does not know counts as removed.
     ContainerRemoved {
@@ -109,6 +109,8 @@ pub enum Outcome {
 /// An image on the node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
+    /// As the spec, and so the action, names it.
+    pub name: String,
     /// The runtime's id; `CreateContainer` names the image by it.
     pub id: ImageId,
     /// The `imageID` of the container status: repository and digest where known, else the id.

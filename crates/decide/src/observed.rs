@@ -1,11 +1,17 @@
 //! What is true of one pod on this node, as far as it is known.
 //!
-//! Comes in: events ([`Observed::apply`]) and the plans that were accepted ([`Observed::accept`]). Goes out: what
-//! [`crate::plan::next`] reads. One writer: the pod's worker. Never here: a decision about what to do.
+//! Comes in: events ([`Observed::apply`], in `fold.rs`) and the plans that were accepted ([`Observed::accept`]). Goes
+//! out: what [`crate::plan::next`] reads. One writer: the pod's worker. Never here: a decision about what to do.
 
-use crate::event::{Event, Failure, Image};
+mod fold;
+pub(crate) use fold::SHORTEST_GRACE;
+mod seed;
+pub(crate) use seed::SCHEME;
+
+use crate::backoff::Streak;
+use crate::event::{Failure, Image};
 use crate::names::{ContainerId, ContainerName, SandboxId};
-use crate::plan::{Action, Plan, Task};
+use crate::plan::{Action, Plan, Task, TaskKind};
 use crate::pod::Rejection;
 use crate::report::Report;
 use crate::time::Timestamp;
@@ -40,6 +46,8 @@ pub struct Observed {
     pub status: api::PodStatus,
     /// The node's addresses, the primary one first.
     pub host_ips: Vec<IpAddr>,
+    /// Warnings of the pod's spec that were reported already.
+    warned: Vec<Report>,
 }
 
 /// What the node's admission said.
@@ -64,15 +72,13 @@ pub struct Ending {
     pub deadline: Timestamp,
 }
 
-/// Why a pod ends.
+/// Why a pod ends although its containers would go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndingCause {
     /// The API object is being deleted.
     Deleted,
     /// No source knows the pod any more.
     Removed,
-    /// `activeDeadlineSeconds` are over.
-    DeadlineExceeded,
 }
 
 /// The pod's volumes on the node.
@@ -118,7 +124,7 @@ pub struct ContainerObserved {
     /// Its instances, oldest first. The last one is the container's present; the one before is its `lastState`.
     pub instances: Vec<Instance>,
     /// How often it was restarted in a row without a long run between.
-    pub streak: crate::backoff::Streak,
+    pub streak: Streak,
 }
 
 impl ContainerObserved {
@@ -126,6 +132,11 @@ impl ContainerObserved {
     #[must_use]
     pub fn newest(&self) -> Option<&Instance> {
         self.instances.last()
+    }
+
+    /// Instances that may be executing.
+    pub fn alive(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|instance| instance.is_alive())
     }
 }
 
@@ -138,7 +149,7 @@ pub struct Instance {
     pub attempt: u32,
     /// Its sandbox; empty when only the status remembers the instance.
     pub sandbox: SandboxId,
-    /// The image as the spec named it when the instance was made (CRI `user_specified_image`).
+    /// The image as the spec named it when the instance was made (CRI `user_specified_image`); empty if unknown.
     pub image: String,
     /// What the status calls `imageID`.
     pub image_reference: String,
@@ -146,6 +157,23 @@ pub struct Instance {
     pub held: bool,
     /// Its state.
     pub state: InstanceState,
+}
+
+impl Instance {
+    /// Whether it may be executing.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.held && matches!(self.state, InstanceState::Running { .. } | InstanceState::Unknown)
+    }
+
+    /// How it ended, if it did.
+    #[must_use]
+    pub fn exit(&self) -> Option<&Exit> {
+        match &self.state {
+            InstanceState::Exited(exit) => Some(exit),
+            _ => None,
+        }
+    }
 }
 
 /// State of an instance.
@@ -179,6 +207,26 @@ pub struct Exit {
     pub message: String,
 }
 
+impl Exit {
+    /// The end of an instance that ran and that the runtime no longer knows.
+    #[must_use]
+    pub fn lost(started_at: Option<Timestamp>, now: Timestamp) -> Self {
+        Exit {
+            started_at,
+            finished_at: now,
+            code: 137,
+            reason: "ContainerStatusUnknown".into(),
+            message: "The container could not be located on the node. It used to be Running".into(),
+        }
+    }
+
+    /// The end of an instance that could not be started.
+    #[must_use]
+    pub fn start_error(message: String, now: Timestamp) -> Self {
+        Exit { started_at: None, finished_at: now, code: 128, reason: "StartError".into(), message }
+    }
+}
+
 /// A task that has failed, once or several times in a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setback {
@@ -204,25 +252,58 @@ impl Observed {
             ending: None,
             volumes: VolumeState::Unknown,
             sandboxes: Vec::new(),
-            containers: BTreeMap::new(),
+            containers: seed::containers(&status, now),
             in_flight: BTreeMap::new(),
             failures: BTreeMap::new(),
             settled_at: None,
             status,
             host_ips,
+            warned: Vec::new(),
         }
-    }
-}
-
-impl Observed {
-    /// Folds in what happened at `now`. Returns what to say about it.
-    pub fn apply(&mut self, _event: Event, _now: Timestamp) -> Vec<Report> {
-        Vec::new()
     }
 
     /// The worker will carry `plan` out: its actions are in flight from now on, its status is the pod's last one.
-    /// To be called for every plan, in order.
+    /// To be called for every plan, in order, before its actions begin.
     pub fn accept(&mut self, plan: &Plan) {
+        for planned in &plan.actions {
+            self.in_flight.insert(planned.action.task(), planned.action.clone());
+        }
         self.status = plan.status.clone();
+    }
+
+    /// The newest sandbox.
+    #[must_use]
+    pub fn sandbox(&self) -> Option<&Sandbox> {
+        self.sandboxes.last()
+    }
+
+    /// Whether an action of that kind is in flight, for that container or for the pod.
+    #[must_use]
+    pub fn is_in_flight(&self, kind: TaskKind, container: Option<&ContainerName>) -> bool {
+        self.in_flight.contains_key(&Task { container: container.cloned(), kind })
+    }
+
+    /// How a task failed last, if its last action failed.
+    #[must_use]
+    pub fn setback(&self, kind: TaskKind, container: Option<&ContainerName>) -> Option<&Setback> {
+        self.failures.get(&Task { container: container.cloned(), kind })
+    }
+
+    /// What is known of a container; nothing if it was never heard of.
+    #[must_use]
+    pub fn container(&self, name: &ContainerName) -> Option<&ContainerObserved> {
+        self.containers.get(name)
+    }
+
+    /// Every instance of every container that may be executing.
+    pub fn alive(&self) -> impl Iterator<Item = (&ContainerName, &Instance)> {
+        self.containers.iter().flat_map(|(name, container)| container.alive().map(move |instance| (name, instance)))
+    }
+
+    /// Every instance that the runtime holds.
+    pub fn held(&self) -> impl Iterator<Item = (&ContainerName, &Instance)> {
+        self.containers.iter().flat_map(|(name, container)| {
+            container.instances.iter().filter(|instance| instance.held).map(move |instance| (name, instance))
+        })
     }
 }

@@ -1,9 +1,23 @@
 //! API `Pod` in, our [`Pod`] or a rejection out. Nothing unsupported passes.
+//!
+//! Pods of the API server were validated and defaulted there. Pods of files were not, so defaults are filled in and
+//! whatever becomes part of a path is checked here, for both. Never here: anything about the node.
+
+mod container;
+mod field;
+mod volume;
 
 use crate::names::{PodName, PodUid};
-use crate::pod::{Pod, Rejection};
+use crate::pod::{Containers, Deletion, DnsPolicy, Network, Pod, Rejection, Resources, RestartPolicy};
+use crate::quantity;
+use crate::report::Report;
+use crate::support::{self, Remarks, UNSUPPORTED};
+use crate::time::before;
 use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A pod that this node will not run, whatever else happens.
 #[derive(Clone, Debug)]
@@ -23,13 +37,192 @@ pub struct Refused {
 /// # Errors
 /// The pod asks for something this node does not do, or is malformed.
 pub fn parse(api: Arc<api::Pod>) -> Result<Pod, Box<Refused>> {
-    Err(Box::new(Refused {
-        uid: PodUid::from(api.metadata.uid.clone().unwrap_or_default()),
-        name: PodName {
-            namespace: api.metadata.namespace.clone().unwrap_or_default(),
-            name: api.metadata.name.clone().unwrap_or_default(),
+    read(&api)
+        .map_err(|rejection| Box::new(Refused { uid: uid(&api), name: name(&api), rejection, api: Arc::clone(&api) }))
+}
+
+fn uid(api: &api::Pod) -> PodUid {
+    PodUid::from(api.metadata.uid.clone().unwrap_or_default())
+}
+
+fn name(api: &api::Pod) -> PodName {
+    PodName {
+        namespace: api.metadata.namespace.clone().unwrap_or_default(),
+        name: api.metadata.name.clone().unwrap_or_default(),
+    }
+}
+
+fn read(api: &Arc<api::Pod>) -> Result<Pod, Rejection> {
+    let metadata = &api.metadata;
+    let (uid, name) = (uid(api), name(api));
+    path_part("metadata.uid", uid.as_str())?;
+    path_part("metadata.name", &name.name)?;
+    path_part("metadata.namespace", &name.namespace)?;
+    let spec = api.spec.as_ref().ok_or_else(|| invalid("spec is missing"))?;
+    let document = serde_json::to_value(spec).map_err(|error| invalid(format!("spec: {error}")))?;
+    let warnings = warnings(support::examine(&document)?);
+    operating_system(spec)?;
+    let volumes = volume::volumes(spec.volumes.as_deref().unwrap_or_default())?;
+    let host_network = spec.host_network.unwrap_or(false);
+    let read_container = |(index, one)| container::container(one, &format!("spec.containers[{index}]"), host_network);
+    let containers = spec.containers.iter().enumerate().map(read_container).collect::<Result<Vec<_>, _>>()?;
+    unique("spec.containers", containers.iter().map(|container| container.name.as_str()))?;
+    container::mounts_have_volumes(&containers, &volumes)?;
+    Ok(Pod {
+        uid,
+        name,
+        generation: metadata.generation,
+        labels: metadata.labels.clone().unwrap_or_default(),
+        annotations: metadata.annotations.clone().unwrap_or_default(),
+        created_at: metadata.creation_timestamp.as_ref().map(|at| at.0),
+        restart_policy: restart_policy(spec)?,
+        containers: Containers::new(containers).ok_or_else(|| invalid("spec.containers is empty"))?,
+        volumes,
+        grace: seconds(spec.termination_grace_period_seconds.unwrap_or(30)),
+        deletion: deletion(api),
+        active_deadline: spec.active_deadline_seconds.map(seconds),
+        node_name: spec.node_name.clone(),
+        node_selector: spec.node_selector.clone().unwrap_or_default(),
+        node_affinity: required_affinity(spec),
+        service_account: spec.service_account_name.clone().or_else(|| spec.service_account.clone()),
+        image_pull_secrets: spec.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect(),
+        enable_service_links: spec.enable_service_links.unwrap_or(true),
+        runtime_class: spec.runtime_class_name.clone().filter(|class| !class.is_empty()),
+        readiness_gates: spec.readiness_gates.iter().flatten().map(|gate| gate.condition_type.clone()).collect(),
+        overhead: resources(spec.overhead.as_ref(), "spec.overhead")?,
+        network: network(spec)?,
+        warnings,
+        api: Arc::clone(api),
+    })
+}
+
+/// A pod that is not what the API allows.
+fn invalid(message: impl Into<String>) -> Rejection {
+    Rejection { reason: "InvalidPod", message: message.into() }
+}
+
+/// A pod that asks for what wasklet does not do.
+fn unsupported(message: impl Into<String>) -> Rejection {
+    Rejection { reason: UNSUPPORTED, message: message.into() }
+}
+
+/// A value of an enumeration that wasklet does not know, or knows and does not do.
+fn unsupported_value(place: &str, value: &str, instead: &str) -> Rejection {
+    unsupported(format!("{place}: {value} is not supported by wasklet; use {instead}"))
+}
+
+fn warnings(remarks: Remarks) -> Vec<Report> {
+    let declined = remarks.declined.into_iter().map(|message| Report::warning(UNSUPPORTED, message));
+    let ignored = remarks.ignored.join(", ");
+    let ignored = (!ignored.is_empty()).then(|| {
+        let message = format!("These fields have no meaning for WebAssembly and are ignored: {ignored}");
+        Report::normal("FieldsIgnored", message)
+    });
+    declined.chain(ignored).collect()
+}
+
+fn operating_system(spec: &api::PodSpec) -> Result<(), Rejection> {
+    match spec.os.as_ref().map(|os| os.name.as_str()) {
+        None | Some("" | "linux") => Ok(()),
+        Some(other) => Err(Rejection {
+            reason: "PodOSNotSupported",
+            message: format!("spec.os.name: {other} is not the operating system of this node; leave the field out"),
+        }),
+    }
+}
+
+fn restart_policy(spec: &api::PodSpec) -> Result<RestartPolicy, Rejection> {
+    match spec.restart_policy.as_deref() {
+        None | Some("" | "Always") => Ok(RestartPolicy::Always),
+        Some("OnFailure") => Ok(RestartPolicy::OnFailure),
+        Some("Never") => Ok(RestartPolicy::Never),
+        Some(other) => Err(unsupported_value("spec.restartPolicy", other, "Always, OnFailure or Never")),
+    }
+}
+
+/// The API server writes the deadline; the request came a grace period earlier.
+fn deletion(api: &api::Pod) -> Option<Deletion> {
+    let deadline = api.metadata.deletion_timestamp.as_ref()?.0;
+    let grace = Duration::from_secs(api.metadata.deletion_grace_period_seconds.unwrap_or(0).max(0).unsigned_abs());
+    Some(Deletion { requested_at: before(deadline, grace), grace })
+}
+
+/// Less than nothing counts as one second, as in the API.
+fn seconds(count: i64) -> Duration {
+    u64::try_from(count).map_or(Duration::from_secs(1), Duration::from_secs)
+}
+
+fn required_affinity(spec: &api::PodSpec) -> Option<api::NodeSelector> {
+    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+    affinity.required_during_scheduling_ignored_during_execution.clone()
+}
+
+fn network(spec: &api::PodSpec) -> Result<Network, Rejection> {
+    let dns = spec.dns_config.clone().unwrap_or_default();
+    let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let aliases = spec.host_aliases.iter().flatten();
+    Ok(Network {
+        host_network: spec.host_network.unwrap_or(false),
+        hostname: text(&spec.hostname),
+        hostname_override: text(&spec.hostname_override),
+        subdomain: text(&spec.subdomain),
+        hostname_as_fqdn: spec.set_hostname_as_fqdn.unwrap_or(false),
+        host_aliases: aliases.map(|alias| (alias.ip.clone(), alias.hostnames.clone().unwrap_or_default())).collect(),
+        dns_policy: match spec.dns_policy.as_deref() {
+            None | Some("" | "ClusterFirst") => DnsPolicy::ClusterFirst,
+            Some("ClusterFirstWithHostNet") => DnsPolicy::ClusterFirstWithHostNet,
+            Some("Default") => DnsPolicy::Default,
+            Some("None") => DnsPolicy::None,
+            Some(other) => {
+                let instead = "ClusterFirst, ClusterFirstWithHostNet, Default or None";
+                return Err(unsupported_value("spec.dnsPolicy", other, instead));
+            }
         },
-        rejection: Rejection { reason: "PodFeatureUnsupported", message: "spec: not read yet".into() },
-        api,
-    }))
+        nameservers: dns.nameservers.unwrap_or_default(),
+        searches: dns.searches.unwrap_or_default(),
+        dns_options: dns
+            .options
+            .into_iter()
+            .flatten()
+            .map(|option| (option.name.unwrap_or_default(), option.value))
+            .collect(),
+    })
+}
+
+/// Amounts of the resources this node has.
+fn resources(amounts: Option<&BTreeMap<String, Quantity>>, place: &str) -> Result<Resources, Rejection> {
+    let mut read = Resources::default();
+    for (name, Quantity(text)) in amounts.into_iter().flatten() {
+        let wrong = |error| invalid(format!("{place}[{name}]: {error}"));
+        match name.as_str() {
+            "cpu" => read.cpu_millis = Some(quantity::millis(text).map_err(wrong)?),
+            "memory" => read.memory_bytes = Some(quantity::whole(text).map_err(wrong)?),
+            "ephemeral-storage" => read.ephemeral_storage_bytes = Some(quantity::whole(text).map_err(wrong)?),
+            _ => return Err(unsupported_value(place, name, "cpu, memory or ephemeral-storage")),
+        }
+    }
+    Ok(read)
+}
+
+/// Whatever becomes part of a path on the node must be one plain part of it.
+fn path_part(place: &str, name: &str) -> Result<(), Rejection> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
+    match name {
+        "" => Err(invalid(format!("{place} is missing"))),
+        "." | ".." => Err(invalid(format!("{place}: {name:?} is not a name"))),
+        _ if name.len() > 253 || !name.chars().all(plain) => {
+            Err(invalid(format!("{place}: {name:?} is not a name; use at most 253 letters, digits, dashes and dots")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unique<'a>(place: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Rejection> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(invalid(format!("{place}: the name {name:?} is there twice")));
+        }
+    }
+    Ok(())
 }

@@ -1,13 +1,66 @@
 //! What to do about a pod now: `next(pod, observed, now) -> Plan`.
+//!
+//! Comes in: the pod as wanted, what is known of it, the time. Goes out: actions with their reasons, the status, the time
+//! to ask again. Never here: an effect, a memory of earlier plans (what must be remembered stands in `Observed`).
+//!
+//! ```text
+//!             Wait            nothing is known yet, or admission has not decided
+//!              |
+//!             Run  ----+      volumes -> sandbox -> image -> create -> start; restarts by policy
+//!              |       |
+//!            WindDown <-+     deleted, removed, rejected, past its deadline, or every container is done:
+//!                             containers -> sandboxes -> volumes, and if nobody wants the pod any more, remove it all
+//! ```
 
-use crate::names::{ContainerId, ContainerName, ImageId, SandboxId};
+mod action;
+mod course;
+mod draft;
+mod run;
+mod wind_down;
+
+pub use action::{Action, Planned, Task, TaskKind};
+pub(crate) use course::{Because, Course};
+
+use crate::names::ContainerName;
 use crate::observed::Observed;
 use crate::pod::Pod;
 use crate::report::Report;
+use crate::status;
 use crate::time::Timestamp;
+use draft::Draft;
 use k8s_openapi::api::core::v1 as api;
 use std::collections::BTreeMap;
-use std::time::Duration;
+
+/// What to do about `pod` now, given what is known of it. Total: every input has a plan. Idempotent: once a plan was
+/// accepted, asking again at the same time plans nothing more.
+#[must_use]
+pub fn next(pod: &Pod, observed: &Observed, now: Timestamp) -> Plan {
+    let course = Course::of(pod, observed, now);
+    let mut draft = Draft::new(pod, observed, now);
+    match &course {
+        Course::Wait => {}
+        Course::Run => run::plan(&mut draft),
+        Course::WindDown { deadline, remove, .. } => wind_down::plan(&mut draft, *deadline, *remove),
+    }
+    if let Some(ends_at) = course::active_until(pod, observed) {
+        draft.wake(ends_at);
+    }
+    let Draft { actions, waiting, wake_at, .. } = draft;
+    let status = status::of(pod, observed, &course, &waiting, now);
+    let stage = course.stage(pod, observed, &status, actions.is_empty());
+    Plan { actions, status, wake_at, stage, waiting }
+}
+
+/// What to say because `next` follows `previous`: waits that were entered (`BackOff`, `Failed`). Actions announce
+/// themselves (`Planned::announce`), outcomes are reported by `Observed::apply`.
+#[must_use]
+pub fn announcements(previous: Option<&Plan>, next: &Plan) -> Vec<Report> {
+    let entered = next.waiting.iter().filter(|(name, waiting)| {
+        let before = previous.and_then(|plan| plan.waiting.get(*name));
+        before.is_none_or(|before| before.reason != waiting.reason || before.until < waiting.until)
+    });
+    entered.flat_map(|(_, waiting)| waiting.reports.iter().cloned()).collect()
+}
 
 /// What to do about a pod, and how the pod stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,117 +75,6 @@ pub struct Plan {
     pub stage: Stage,
     /// Containers that do not run and why.
     pub waiting: BTreeMap<ContainerName, Waiting>,
-}
-
-/// One action of a plan.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Planned {
-    /// What to do.
-    pub action: Action,
-    /// Why, for logs.
-    pub why: String,
-    /// What to say when it begins.
-    pub announce: Option<Report>,
-}
-
-/// An effect on the node. Idempotent: doing it twice is doing it once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Make the pod's volumes and directories, with their content.
-    PrepareVolumes,
-    /// Run a sandbox.
-    RunSandbox {
-        /// Counts the pod's sandboxes.
-        attempt: u32,
-    },
-    /// Stop a sandbox and whatever runs in it.
-    StopSandbox {
-        /// Which.
-        id: SandboxId,
-    },
-    /// Remove a stopped sandbox and its containers.
-    RemoveSandbox {
-        /// Which.
-        id: SandboxId,
-    },
-    /// Make sure, by the container's pull policy, that its image is on the node.
-    PullImage {
-        /// Whose image.
-        container: ContainerName,
-    },
-    /// Create an instance.
-    CreateContainer {
-        /// Of which container.
-        container: ContainerName,
-        /// In which sandbox.
-        sandbox: SandboxId,
-        /// Counts the container's instances.
-        attempt: u32,
-        /// From which image.
-        image: ImageId,
-    },
-    /// Start an instance.
-    StartContainer {
-        /// Of which container.
-        container: ContainerName,
-        /// Which.
-        id: ContainerId,
-    },
-    /// Stop an instance. Planned again with a shorter grace while one is in flight, it takes that one's place: drop
-    /// the earlier call and make this one.
-    StopContainer {
-        /// Of which container.
-        container: ContainerName,
-        /// Which.
-        id: ContainerId,
-        /// How long it may take to end by itself.
-        grace: Duration,
-        /// The same as a point in time.
-        deadline: Timestamp,
-    },
-    /// Remove an ended instance.
-    RemoveContainer {
-        /// Of which container.
-        container: ContainerName,
-        /// Which.
-        id: ContainerId,
-    },
-    /// Take the pod's volumes down. Its directory of logs and status stays.
-    ReleaseVolumes,
-}
-
-/// What an action is about: at most one action of each task is in flight.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Task {
-    /// The container, or none for the pod as a whole.
-    pub container: Option<ContainerName>,
-    /// What is done to it.
-    pub kind: TaskKind,
-}
-
-/// The kinds of action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TaskKind {
-    /// `PrepareVolumes`
-    PrepareVolumes,
-    /// `RunSandbox`
-    RunSandbox,
-    /// `StopSandbox`
-    StopSandbox,
-    /// `RemoveSandbox`
-    RemoveSandbox,
-    /// `PullImage`
-    PullImage,
-    /// `CreateContainer`
-    CreateContainer,
-    /// `StartContainer`
-    StartContainer,
-    /// `StopContainer`
-    StopContainer,
-    /// `RemoveContainer`
-    RemoveContainer,
-    /// `ReleaseVolumes`
-    ReleaseVolumes,
 }
 
 /// Where a pod is in its life.
@@ -166,6 +108,29 @@ pub enum Phase {
     Failed,
 }
 
+impl Phase {
+    /// As the API writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Pending => "Pending",
+            Phase::Running => "Running",
+            Phase::Succeeded => "Succeeded",
+            Phase::Failed => "Failed",
+        }
+    }
+
+    /// The phase a status names, if it is one from which there is no way back.
+    #[must_use]
+    pub fn terminal(status: &api::PodStatus) -> Option<Phase> {
+        match status.phase.as_deref() {
+            Some("Succeeded") => Some(Phase::Succeeded),
+            Some("Failed") => Some(Phase::Failed),
+            _ => None,
+        }
+    }
+}
+
 /// Why a container does not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
@@ -175,24 +140,6 @@ pub struct Waiting {
     pub message: String,
     /// When the next try is due, if it waits for a time.
     pub until: Option<Timestamp>,
-}
-
-/// What to do about `pod` now, given what is known of it. Total: every input has a plan. Idempotent: once a plan was
-/// accepted, asking again at the same time plans nothing more.
-#[must_use]
-pub fn next(_pod: &Pod, observed: &Observed, _now: Timestamp) -> Plan {
-    Plan {
-        actions: Vec::new(),
-        status: observed.status.clone(),
-        wake_at: None,
-        stage: Stage::Starting,
-        waiting: BTreeMap::new(),
-    }
-}
-
-/// What to say because `next` follows `previous`: waiting reasons entered (`BackOff`, `Failed`). Actions announce
-/// themselves (`Planned::announce`), outcomes are reported by `Observed::apply`.
-#[must_use]
-pub fn announcements(_previous: Option<&Plan>, _next: &Plan) -> Vec<Report> {
-    Vec::new()
+    /// What to say when the container begins to wait for this.
+    pub reports: Vec<Report>,
 }

@@ -41,6 +41,8 @@ pub struct Pod {
     pub node_name: Option<String>,
     /// `spec.nodeSelector`.
     pub node_selector: BTreeMap<String, String>,
+    /// `spec.affinity.nodeAffinity`, the part that must hold.
+    pub node_affinity: Option<api::NodeSelector>,
     /// `spec.serviceAccountName`.
     pub service_account: Option<String>,
     /// Names of `spec.imagePullSecrets`.
@@ -169,10 +171,6 @@ pub struct Container {
     pub tty: bool,
     /// `securityContext.readOnlyRootFilesystem`.
     pub read_only_root: bool,
-    /// `securityContext.runAsUser`, else the pod's; what the guest is told, not a Linux uid.
-    pub run_as_user: Option<i64>,
-    /// `securityContext.runAsGroup`, else the pod's.
-    pub run_as_group: Option<i64>,
     /// `terminationMessagePath`.
     pub termination_message_path: String,
     /// `terminationMessagePolicy`.

@@ -1,0 +1,340 @@
+//! Events into [`Observed`]: what happened becomes what is known. Nothing is decided here.
+
+use super::{Admission, ContainerObserved, Ending, EndingCause, Exit, Instance, InstanceState, Observed, Setback};
+use super::{SandboxState, VolumeState};
+use crate::backoff::{Streak, effect_again, pull_again};
+use crate::event::{Event, Failure, Image, ImageOrigin, Outcome, RuntimeView};
+use crate::names::{ContainerId, ContainerName};
+use crate::plan::{Action, Task, TaskKind};
+use crate::pod::{Pod, Rejection};
+use crate::report::{Report, image_present, pulled};
+use crate::time::{Timestamp, after};
+use std::time::Duration;
+
+/// The shortest grace any stop gets (the kubelet's `minimumGracePeriodInSeconds`).
+pub(crate) const SHORTEST_GRACE: Duration = Duration::from_secs(2);
+/// Instances that only the status remembers: the newest and the one before it.
+const REMEMBERED: usize = 2;
+
+/// Reasons of Events about failed actions, and what stands before the failure's own words.
+const MOUNT_FAILED: (&str, &str) = ("FailedMount", "");
+const UNMOUNT_FAILED: (&str, &str) = ("FailedUnMount", "");
+const SANDBOX_FAILED: (&str, &str) = ("FailedCreatePodSandBox", "Failed to create pod sandbox: ");
+const CONTAINER_FAILED: (&str, &str) = ("Failed", "Error: ");
+const KILL_FAILED: (&str, &str) = ("FailedKillPod", "error killing pod: ");
+
+impl Observed {
+    /// Folds in what happened to `pod` at `now`. Returns what to say about it.
+    pub fn apply(&mut self, pod: &Pod, event: Event, now: Timestamp) -> Vec<Report> {
+        match event {
+            Event::Desired(pod) => self.desired(&pod, now),
+            Event::Removed => {
+                self.end(pod, EndingCause::Removed, now);
+                Vec::new()
+            }
+            Event::Admission(verdict) => self.admitted(verdict),
+            Event::Runtime(view) => {
+                self.listed(view, now);
+                Vec::new()
+            }
+            Event::Done(outcome) => self.done(pod, outcome, now),
+            Event::ReferencesChanged => {
+                self.retry_what_wants_references(now);
+                Vec::new()
+            }
+            Event::Tick => Vec::new(),
+        }
+    }
+
+    fn desired(&mut self, pod: &Pod, now: Timestamp) -> Vec<Report> {
+        if pod.deletion.is_some() {
+            self.end(pod, EndingCause::Deleted, now);
+        }
+        let fresh: Vec<Report> = pod.warnings.iter().filter(|one| !self.warned.contains(one)).cloned().collect();
+        self.warned.extend(fresh.iter().cloned());
+        fresh
+    }
+
+    /// The pod is going. Hearing it again can only bring the deadline nearer.
+    fn end(&mut self, pod: &Pod, cause: EndingCause, now: Timestamp) {
+        let grace = pod.deletion.map_or(pod.grace, |deletion| deletion.grace);
+        let deadline = after(now, grace.max(SHORTEST_GRACE));
+        let ending = self.ending.get_or_insert(Ending { cause, since: now, deadline });
+        ending.deadline = ending.deadline.min(deadline);
+        if cause == EndingCause::Removed {
+            ending.cause = cause;
+        }
+    }
+
+    fn admitted(&mut self, verdict: Result<(), Rejection>) -> Vec<Report> {
+        match verdict {
+            Ok(()) => {
+                self.admission = Admission::Admitted;
+                Vec::new()
+            }
+            Err(rejection) => {
+                let report = Report::warning(rejection.reason, rejection.message.clone());
+                self.admission = Admission::Rejected(rejection);
+                vec![report]
+            }
+        }
+    }
+
+    fn listed(&mut self, view: RuntimeView, now: Timestamp) {
+        if self.settled_at.is_some_and(|settled_at| view.as_of <= settled_at) {
+            return;
+        }
+        self.synced = true;
+        self.sandboxes = view.sandboxes;
+        self.sandboxes.sort_by_key(|sandbox| (sandbox.attempt, sandbox.created_at));
+        for container in self.containers.values_mut() {
+            for instance in &mut container.instances {
+                instance.held = false;
+            }
+        }
+        for (name, instance) in view.containers {
+            self.containers.entry(name).or_default().see(instance);
+        }
+        for container in self.containers.values_mut() {
+            container.settle(now);
+        }
+    }
+
+    fn retry_what_wants_references(&mut self, now: Timestamp) {
+        for (task, setback) in &mut self.failures {
+            if matches!(task.kind, TaskKind::PrepareVolumes | TaskKind::CreateContainer) {
+                setback.retry_at = setback.retry_at.min(now);
+            }
+        }
+    }
+
+    fn done(&mut self, pod: &Pod, outcome: Outcome, now: Timestamp) -> Vec<Report> {
+        self.settled_at = Some(now);
+        let task = outcome.task();
+        let action = self.in_flight.remove(&task);
+        match outcome {
+            Outcome::VolumesPrepared(result) => self.settle(pod, task, result, MOUNT_FAILED, now, |known, ()| {
+                known.volumes = VolumeState::Prepared;
+                Vec::new()
+            }),
+            Outcome::VolumesReleased(result) => self.settle(pod, task, result, UNMOUNT_FAILED, now, |known, ()| {
+                known.volumes = VolumeState::Released;
+                Vec::new()
+            }),
+            Outcome::SandboxRun(result) => self.settle(pod, task, result, SANDBOX_FAILED, now, |known, sandbox| {
+                known.sandboxes.retain(|other| other.id != sandbox.id);
+                known.sandboxes.push(sandbox);
+                known.sandboxes.sort_by_key(|sandbox| (sandbox.attempt, sandbox.created_at));
+                Vec::new()
+            }),
+            Outcome::SandboxStopped { id, result } => self.settle(pod, task, result, KILL_FAILED, now, |known, ()| {
+                for sandbox in known.sandboxes.iter_mut().filter(|sandbox| sandbox.id == id) {
+                    sandbox.state = SandboxState::NotReady;
+                }
+                Vec::new()
+            }),
+            Outcome::SandboxRemoved { id, result } => self.settle(pod, task, result, KILL_FAILED, now, |known, ()| {
+                known.sandboxes.retain(|sandbox| sandbox.id != id);
+                Vec::new()
+            }),
+            Outcome::ImagePulled { result, .. } => self.image_pulled(pod, task, action, result, now),
+            Outcome::ContainerCreated { container, result, .. } => {
+                self.settle(pod, task, result, CONTAINER_FAILED, now, |known, instance| {
+                    known.created(&container, instance)
+                })
+            }
+            Outcome::ContainerStarted { id, result, .. } => self.started(pod, task, &id, result, now),
+            Outcome::ContainerStopped { container, id, result } => {
+                self.settle(pod, task, result, KILL_FAILED, now, |known, exit| {
+                    known.containers.entry(container).or_default().exited(&id, exit);
+                    Vec::new()
+                })
+            }
+            Outcome::ContainerRemoved { container, id, result } => {
+                self.settle(pod, task, result, KILL_FAILED, now, |known, ()| {
+                    known.containers.entry(container).or_default().removed(&id, now);
+                    Vec::new()
+                })
+            }
+        }
+    }
+
+    /// Success: `take` it, and the task has no setback any more. Failure: the task has one more, reported as `reason`.
+    fn settle<T>(
+        &mut self,
+        pod: &Pod,
+        task: Task,
+        result: Result<T, Failure>,
+        (reason, prefix): (&'static str, &'static str),
+        now: Timestamp,
+        take: impl FnOnce(&mut Self, T) -> Vec<Report>,
+    ) -> Vec<Report> {
+        match result {
+            Ok(gained) => {
+                self.failures.remove(&task);
+                take(self, gained)
+            }
+            Err(failure) => {
+                let container = task.container.clone();
+                let report = Report { container, ..Report::warning(reason, format!("{prefix}{}", failure.message)) };
+                self.set_back(pod, task, failure, now);
+                vec![report]
+            }
+        }
+    }
+
+    fn set_back(&mut self, pod: &Pod, task: Task, failure: Failure, now: Timestamp) {
+        let attempts = self.failures.get(&task).map_or(0, |setback| setback.attempts).saturating_add(1);
+        let spread = format!("{}{}", pod.uid, task.container.as_ref().map_or("", ContainerName::as_str));
+        let retry_at = match task.kind {
+            TaskKind::PullImage => pull_again(attempts, now, &spread),
+            _ => effect_again(attempts, now, &spread),
+        };
+        self.failures.insert(task, Setback { failure, attempts, at: now, retry_at });
+    }
+
+    fn image_pulled(
+        &mut self,
+        pod: &Pod,
+        task: Task,
+        action: Option<Action>,
+        result: Result<Image, Failure>,
+        now: Timestamp,
+    ) -> Vec<Report> {
+        let Some(container) = &task.container.clone() else {
+            return Vec::new();
+        };
+        match result {
+            Ok(image) => {
+                self.failures.remove(&task);
+                let report = match image.origin {
+                    ImageOrigin::Present => image_present(&image.name, container),
+                    ImageOrigin::Pulled { took, waited, bytes } => pulled(&image.name, took, waited, bytes, container),
+                };
+                self.containers.entry(container.clone()).or_default().image = Some(image);
+                vec![report]
+            }
+            Err(failure) => {
+                let name = match action {
+                    Some(Action::PullImage { image, .. }) => image,
+                    _ => String::new(),
+                };
+                let what = match failure.reason {
+                    "ErrImagePull" | "RegistryUnavailable" => {
+                        format!("Failed to pull image \"{name}\": {}", failure.message)
+                    }
+                    _ => failure.message.clone(),
+                };
+                let reports = vec![
+                    Report::warning("Failed", what).of(container),
+                    Report::warning("Failed", format!("Error: {}", failure.reason)).of(container),
+                ];
+                self.set_back(pod, task, failure, now);
+                reports
+            }
+        }
+    }
+
+    fn created(&mut self, name: &ContainerName, instance: Instance) -> Vec<Report> {
+        self.failures.remove(&Task { container: Some(name.clone()), kind: TaskKind::StartContainer });
+        let container = self.containers.entry(name.clone()).or_default();
+        let image = instance.image.clone();
+        container.streak = match container.instances.iter().rev().find_map(Instance::exit) {
+            Some(exit) => container.streak.restarted(&image, exit.started_at, exit.finished_at),
+            None => Streak { of: Some(image), restarts: 0 },
+        };
+        container.image = None;
+        container.see(instance);
+        vec![Report::normal("Created", "Container created").of(name)]
+    }
+
+    fn started(
+        &mut self,
+        pod: &Pod,
+        task: Task,
+        id: &ContainerId,
+        result: Result<Timestamp, Failure>,
+        now: Timestamp,
+    ) -> Vec<Report> {
+        let Some(name) = &task.container.clone() else {
+            return Vec::new();
+        };
+        let container = self.containers.entry(name.clone()).or_default();
+        match result {
+            Ok(started_at) => {
+                container.running(id, started_at);
+                self.failures.remove(&task);
+                vec![Report::normal("Started", "Container started").of(name)]
+            }
+            Err(failure) => {
+                container.exited(id, Exit::start_error(failure.message.clone(), now));
+                let report = Report::warning("Failed", format!("Error: {}", failure.message)).of(name);
+                self.set_back(pod, task, failure, now);
+                vec![report]
+            }
+        }
+    }
+}
+
+impl ContainerObserved {
+    /// The runtime holds `instance`. What has ended stays ended, whatever the runtime says afterwards.
+    fn see(&mut self, instance: Instance) {
+        let instance = Instance { held: true, ..instance };
+        match self.instances.iter_mut().find(|known| known.id == instance.id) {
+            Some(known) if known.exit().is_some() && instance.exit().is_none() => {
+                let state = known.state.clone();
+                *known = Instance { state, ..instance };
+            }
+            Some(known) => *known = instance,
+            None => self.instances.push(instance),
+        }
+        self.instances.sort_by_key(|instance| instance.attempt);
+    }
+
+    /// The listing is complete: what ran and is not held any more was lost; what never ran is forgotten.
+    fn settle(&mut self, now: Timestamp) {
+        self.instances.retain(|instance| instance.held || !matches!(instance.state, InstanceState::Created));
+        for instance in self.instances.iter_mut().filter(|instance| !instance.held) {
+            match instance.state {
+                InstanceState::Running { started_at } => {
+                    instance.state = InstanceState::Exited(Exit::lost(Some(started_at), now));
+                }
+                InstanceState::Unknown => instance.state = InstanceState::Exited(Exit::lost(None, now)),
+                InstanceState::Created | InstanceState::Exited(_) => {}
+            }
+        }
+        self.forget_the_oldest();
+    }
+
+    fn forget_the_oldest(&mut self) {
+        let newest = self.instances.len().saturating_sub(REMEMBERED);
+        let mut position = 0;
+        self.instances.retain(|instance| {
+            position += 1;
+            instance.held || position > newest
+        });
+    }
+
+    fn running(&mut self, id: &ContainerId, started_at: Timestamp) {
+        for instance in self.instances.iter_mut().filter(|instance| instance.id == *id) {
+            if matches!(instance.state, InstanceState::Created | InstanceState::Unknown) {
+                instance.state = InstanceState::Running { started_at };
+            }
+        }
+    }
+
+    fn exited(&mut self, id: &ContainerId, exit: Exit) {
+        for instance in self.instances.iter_mut().filter(|instance| instance.id == *id) {
+            if instance.exit().is_none() {
+                instance.state = InstanceState::Exited(exit.clone());
+            }
+        }
+    }
+
+    fn removed(&mut self, id: &ContainerId, now: Timestamp) {
+        for instance in self.instances.iter_mut().filter(|instance| instance.id == *id) {
+            instance.held = false;
+        }
+        self.settle(now);
+    }
+}

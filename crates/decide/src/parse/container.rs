@@ -1,0 +1,188 @@
+//! `spec.containers[]` of the API into [`Container`]s.
+
+use super::{field, invalid, path_part, resources, unsupported_value};
+use crate::names::{ContainerName, VolumeName};
+use crate::pod::{
+    ConfigKind, Container, EnvFrom, EnvValue, EnvVar, KeyRef, Mount, Port, Protocol, PullPolicy, Rejection, Resources,
+    TerminationMessagePolicy, Volume,
+};
+use k8s_openapi::api::core::v1 as api;
+use std::net::IpAddr;
+
+/// Where the termination message is, unless the spec says otherwise.
+const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
+
+pub(super) fn container(api: &api::Container, place: &str, host_network: bool) -> Result<Container, Rejection> {
+    path_part(&format!("{place}.name"), &api.name)?;
+    let image = api.image.clone().unwrap_or_default();
+    if image.is_empty() {
+        return Err(invalid(format!("{place}.image is missing")));
+    }
+    let amounts = api.resources.clone().unwrap_or_default();
+    let limits = resources(amounts.limits.as_ref(), &format!("{place}.resources.limits"))?;
+    let requests = resources(amounts.requests.as_ref(), &format!("{place}.resources.requests"))?;
+    let security = api.security_context.as_ref();
+    Ok(Container {
+        name: ContainerName::from(api.name.as_str()),
+        pull_policy: pull_policy(api, &image, place)?,
+        image,
+        command: api.command.clone().unwrap_or_default(),
+        args: api.args.clone().unwrap_or_default(),
+        working_dir: api.working_dir.clone().filter(|dir| !dir.is_empty()),
+        env: each(api.env.as_ref(), &format!("{place}.env"), env_var)?,
+        env_from: each(api.env_from.as_ref(), &format!("{place}.envFrom"), env_from)?,
+        ports: each(api.ports.as_ref(), &format!("{place}.ports"), |one, place| port(one, place, host_network))?,
+        requests: defaulted(requests, limits),
+        limits,
+        mounts: each(api.volume_mounts.as_ref(), &format!("{place}.volumeMounts"), mount)?,
+        stdin: api.stdin.unwrap_or(false),
+        stdin_once: api.stdin_once.unwrap_or(false),
+        tty: api.tty.unwrap_or(false),
+        read_only_root: security.and_then(|security| security.read_only_root_filesystem).unwrap_or(false),
+        termination_message_path: api
+            .termination_message_path
+            .clone()
+            .filter(|path| !path.is_empty())
+            .unwrap_or_else(|| TERMINATION_MESSAGE_PATH.to_owned()),
+        termination_message_policy: match api.termination_message_policy.as_deref() {
+            None | Some("" | "File") => TerminationMessagePolicy::File,
+            Some("FallbackToLogsOnError") => TerminationMessagePolicy::FallbackToLogsOnError,
+            Some(other) => {
+                let place = format!("{place}.terminationMessagePolicy");
+                return Err(unsupported_value(&place, other, "File or FallbackToLogsOnError"));
+            }
+        },
+    })
+}
+
+/// Every mount must name a volume of the pod.
+pub(super) fn mounts_have_volumes(containers: &[Container], volumes: &[Volume]) -> Result<(), Rejection> {
+    for container in containers {
+        for mount in &container.mounts {
+            if !volumes.iter().any(|volume| volume.name == mount.volume) {
+                let Container { name, .. } = container;
+                let message =
+                    format!("container {name} mounts {:?}, and the pod has no such volume", mount.volume.as_str());
+                return Err(invalid(message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads every element of a list, each with its place.
+pub(super) fn each<A, T>(
+    list: Option<&Vec<A>>,
+    place: &str,
+    read: impl Fn(&A, &str) -> Result<T, Rejection>,
+) -> Result<Vec<T>, Rejection> {
+    let elements = list.into_iter().flatten().enumerate();
+    elements.map(|(index, element)| read(element, &format!("{place}[{index}]"))).collect()
+}
+
+/// As the API server defaults it: a moving tag is asked for each time.
+fn pull_policy(api: &api::Container, image: &str, place: &str) -> Result<PullPolicy, Rejection> {
+    match api.image_pull_policy.as_deref() {
+        Some("Always") => Ok(PullPolicy::Always),
+        Some("IfNotPresent") => Ok(PullPolicy::IfNotPresent),
+        Some("Never") => Ok(PullPolicy::Never),
+        None | Some("") => {
+            let last = image.rsplit('/').next().unwrap_or(image);
+            let moving = !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest");
+            Ok(if moving { PullPolicy::Always } else { PullPolicy::IfNotPresent })
+        }
+        Some(other) => {
+            let place = format!("{place}.imagePullPolicy");
+            Err(unsupported_value(&place, other, "Always, IfNotPresent or Never"))
+        }
+    }
+}
+
+/// A limit without a request is a request too.
+fn defaulted(requests: Resources, limits: Resources) -> Resources {
+    Resources {
+        cpu_millis: requests.cpu_millis.or(limits.cpu_millis),
+        memory_bytes: requests.memory_bytes.or(limits.memory_bytes),
+        ephemeral_storage_bytes: requests.ephemeral_storage_bytes.or(limits.ephemeral_storage_bytes),
+    }
+}
+
+fn env_var(api: &api::EnvVar, place: &str) -> Result<EnvVar, Rejection> {
+    if api.name.is_empty() || api.name.contains(['=', '\0']) {
+        return Err(invalid(format!("{place}.name: {:?} is not the name of a variable", api.name)));
+    }
+    let value = match &api.value_from {
+        None => EnvValue::Literal(api.value.clone().unwrap_or_default()),
+        Some(source) => env_value(source, &format!("{place}.valueFrom"))?,
+    };
+    Ok(EnvVar { name: api.name.clone(), value })
+}
+
+fn env_value(source: &api::EnvVarSource, place: &str) -> Result<EnvValue, Rejection> {
+    if let Some(api) = &source.field_ref {
+        return Ok(EnvValue::Field(field::for_env(api, &format!("{place}.fieldRef"))?));
+    }
+    if let Some(api) = &source.resource_field_ref {
+        return Ok(EnvValue::Resource(field::resource(api, &format!("{place}.resourceFieldRef"))?));
+    }
+    let key = |name: &str, key: &str, optional| KeyRef { name: name.into(), key: key.into(), optional };
+    if let Some(api) = &source.config_map_key_ref {
+        return Ok(EnvValue::ConfigMapKey(key(&api.name, &api.key, api.optional.unwrap_or(false))));
+    }
+    if let Some(api) = &source.secret_key_ref {
+        return Ok(EnvValue::SecretKey(key(&api.name, &api.key, api.optional.unwrap_or(false))));
+    }
+    Err(invalid(format!("{place} names no source")))
+}
+
+fn env_from(api: &api::EnvFromSource, place: &str) -> Result<EnvFrom, Rejection> {
+    let prefix = api.prefix.clone().unwrap_or_default();
+    let from = |kind, name: &str, optional: Option<bool>| EnvFrom {
+        prefix: prefix.clone(),
+        kind,
+        name: name.to_owned(),
+        optional: optional.unwrap_or(false),
+    };
+    match (&api.config_map_ref, &api.secret_ref) {
+        (Some(api), None) => Ok(from(ConfigKind::ConfigMap, &api.name, api.optional)),
+        (None, Some(api)) => Ok(from(ConfigKind::Secret, &api.name, api.optional)),
+        _ => Err(invalid(format!("{place} must name either a ConfigMap or a Secret"))),
+    }
+}
+
+fn port(api: &api::ContainerPort, place: &str, host_network: bool) -> Result<Port, Rejection> {
+    let number = |value: i32, field: &str| {
+        let number = u16::try_from(value).ok().filter(|number| *number > 0);
+        number.ok_or_else(|| invalid(format!("{place}.{field}: {value} is not a port")))
+    };
+    let container_port = number(api.container_port, "containerPort")?;
+    let host_port = match api.host_port.filter(|port| *port != 0) {
+        Some(port) => Some(number(port, "hostPort")?),
+        None => host_network.then_some(container_port),
+    };
+    let host_ip = match api.host_ip.as_deref().unwrap_or_default() {
+        "" => None,
+        text => {
+            let ip: Result<IpAddr, _> = text.parse();
+            Some(ip.map_err(|_| invalid(format!("{place}.hostIP: {text:?} is not an address")))?)
+        }
+    };
+    let protocol = match api.protocol.as_deref() {
+        None | Some("" | "TCP") => Protocol::Tcp,
+        Some("UDP") => Protocol::Udp,
+        Some(other) => return Err(unsupported_value(&format!("{place}.protocol"), other, "TCP or UDP")),
+    };
+    Ok(Port { name: api.name.clone(), container_port, protocol, host_port, host_ip })
+}
+
+fn mount(api: &api::VolumeMount, place: &str) -> Result<Mount, Rejection> {
+    let path = api.mount_path.as_str();
+    if path.is_empty() || path.contains([':', '\0']) || path.split('/').any(|part| part == "..") {
+        return Err(invalid(format!("{place}.mountPath: {path:?} is not a path without \"..\" and \":\"")));
+    }
+    Ok(Mount {
+        volume: VolumeName::from(api.name.as_str()),
+        path: if path.starts_with('/') { path.to_owned() } else { format!("/{path}") },
+        read_only: api.read_only.unwrap_or(false),
+    })
+}

@@ -1,0 +1,196 @@
+//! Effects as values: what a plan asks for, and the task each of them is about.
+
+use crate::event::{Failure, Outcome};
+use crate::names::{ContainerId, ContainerName, ImageId, SandboxId};
+use crate::report::Report;
+use crate::time::Timestamp;
+use std::time::Duration;
+
+/// One action of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// What to do.
+    pub action: Action,
+    /// Why, for logs.
+    pub why: String,
+    /// What to say when it begins.
+    pub announce: Option<Report>,
+}
+
+/// An effect on the node. Idempotent: doing it twice is doing it once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make the pod's volumes and directories, with their content.
+    PrepareVolumes,
+    /// Run a sandbox.
+    RunSandbox {
+        /// Counts the pod's sandboxes.
+        attempt: u32,
+    },
+    /// Stop a sandbox and whatever runs in it.
+    StopSandbox {
+        /// Which.
+        id: SandboxId,
+    },
+    /// Remove a stopped sandbox and its containers.
+    RemoveSandbox {
+        /// Which.
+        id: SandboxId,
+    },
+    /// Make sure, by the container's pull policy, that its image is on the node.
+    PullImage {
+        /// Whose image.
+        container: ContainerName,
+        /// The image, as the spec writes it.
+        image: String,
+    },
+    /// Create an instance.
+    CreateContainer {
+        /// Of which container.
+        container: ContainerName,
+        /// In which sandbox.
+        sandbox: SandboxId,
+        /// Counts the container's instances.
+        attempt: u32,
+        /// From which image.
+        image: ImageId,
+    },
+    /// Start an instance.
+    StartContainer {
+        /// Of which container.
+        container: ContainerName,
+        /// Which.
+        id: ContainerId,
+    },
+    /// Stop an instance. Planned again with a shorter grace while one is in flight, it takes that one's place: drop
+    /// the earlier call and make this one.
+    StopContainer {
+        /// Of which container.
+        container: ContainerName,
+        /// Which.
+        id: ContainerId,
+        /// How long it may take to end by itself.
+        grace: Duration,
+        /// The same as a point in time.
+        deadline: Timestamp,
+    },
+    /// Remove an ended instance.
+    RemoveContainer {
+        /// Of which container.
+        container: ContainerName,
+        /// Which.
+        id: ContainerId,
+    },
+    /// Take the pod's volumes down. Its directory of logs and status stays.
+    ReleaseVolumes,
+}
+
+/// What an action is about: at most one action of each task is in flight.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Task {
+    /// The container, or none for the pod as a whole.
+    pub container: Option<ContainerName>,
+    /// What is done to it.
+    pub kind: TaskKind,
+}
+
+/// The kinds of action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TaskKind {
+    /// `PrepareVolumes`
+    PrepareVolumes,
+    /// `RunSandbox`
+    RunSandbox,
+    /// `StopSandbox`
+    StopSandbox,
+    /// `RemoveSandbox`
+    RemoveSandbox,
+    /// `PullImage`
+    PullImage,
+    /// `CreateContainer`
+    CreateContainer,
+    /// `StartContainer`
+    StartContainer,
+    /// `StopContainer`
+    StopContainer,
+    /// `RemoveContainer`
+    RemoveContainer,
+    /// `ReleaseVolumes`
+    ReleaseVolumes,
+}
+
+impl Action {
+    /// What the action is about.
+    #[must_use]
+    pub fn task(&self) -> Task {
+        match self {
+            Action::PrepareVolumes => Task::of_pod(TaskKind::PrepareVolumes),
+            Action::RunSandbox { .. } => Task::of_pod(TaskKind::RunSandbox),
+            Action::StopSandbox { .. } => Task::of_pod(TaskKind::StopSandbox),
+            Action::RemoveSandbox { .. } => Task::of_pod(TaskKind::RemoveSandbox),
+            Action::ReleaseVolumes => Task::of_pod(TaskKind::ReleaseVolumes),
+            Action::PullImage { container, .. } => Task::of(container, TaskKind::PullImage),
+            Action::CreateContainer { container, .. } => Task::of(container, TaskKind::CreateContainer),
+            Action::StartContainer { container, .. } => Task::of(container, TaskKind::StartContainer),
+            Action::StopContainer { container, .. } => Task::of(container, TaskKind::StopContainer),
+            Action::RemoveContainer { container, .. } => Task::of(container, TaskKind::RemoveContainer),
+        }
+    }
+}
+
+impl Outcome {
+    /// The outcome of an action whose effect broke, so that none is ever left without one.
+    #[must_use]
+    pub fn lost(action: Action, message: impl Into<String>) -> Self {
+        let failed = |reason| Failure::new(reason, message);
+        match action {
+            Action::PrepareVolumes => Outcome::VolumesPrepared(Err(failed("FailedMount"))),
+            Action::ReleaseVolumes => Outcome::VolumesReleased(Err(failed("FailedUnMount"))),
+            Action::RunSandbox { .. } => Outcome::SandboxRun(Err(failed("CreatePodSandboxError"))),
+            Action::StopSandbox { id } => Outcome::SandboxStopped { id, result: Err(failed("KillPodSandboxError")) },
+            Action::RemoveSandbox { id } => Outcome::SandboxRemoved { id, result: Err(failed("KillPodSandboxError")) },
+            Action::PullImage { container, .. } => {
+                Outcome::ImagePulled { container, result: Err(failed("ErrImagePull")) }
+            }
+            Action::CreateContainer { container, attempt, .. } => {
+                Outcome::ContainerCreated { container, attempt, result: Err(failed("CreateContainerError")) }
+            }
+            Action::StartContainer { container, id } => {
+                Outcome::ContainerStarted { container, id, result: Err(failed("RunContainerError")) }
+            }
+            Action::StopContainer { container, id, .. } => {
+                Outcome::ContainerStopped { container, id, result: Err(failed("KillContainerError")) }
+            }
+            Action::RemoveContainer { container, id } => {
+                Outcome::ContainerRemoved { container, id, result: Err(failed("KillContainerError")) }
+            }
+        }
+    }
+
+    /// The task of the action that ended so.
+    #[must_use]
+    pub fn task(&self) -> Task {
+        match self {
+            Outcome::VolumesPrepared(_) => Task::of_pod(TaskKind::PrepareVolumes),
+            Outcome::VolumesReleased(_) => Task::of_pod(TaskKind::ReleaseVolumes),
+            Outcome::SandboxRun(_) => Task::of_pod(TaskKind::RunSandbox),
+            Outcome::SandboxStopped { .. } => Task::of_pod(TaskKind::StopSandbox),
+            Outcome::SandboxRemoved { .. } => Task::of_pod(TaskKind::RemoveSandbox),
+            Outcome::ImagePulled { container, .. } => Task::of(container, TaskKind::PullImage),
+            Outcome::ContainerCreated { container, .. } => Task::of(container, TaskKind::CreateContainer),
+            Outcome::ContainerStarted { container, .. } => Task::of(container, TaskKind::StartContainer),
+            Outcome::ContainerStopped { container, .. } => Task::of(container, TaskKind::StopContainer),
+            Outcome::ContainerRemoved { container, .. } => Task::of(container, TaskKind::RemoveContainer),
+        }
+    }
+}
+
+impl Task {
+    fn of_pod(kind: TaskKind) -> Self {
+        Task { container: None, kind }
+    }
+
+    pub(crate) fn of(container: &ContainerName, kind: TaskKind) -> Self {
+        Task { container: Some(container.clone()), kind }
+    }
+}

@@ -1,0 +1,129 @@
+//! Which way a pod goes: it waits, runs, or winds down.
+
+use super::{Phase, Stage, TaskKind};
+use crate::observed::{Admission, EndingCause, InstanceState, Observed, SandboxState, VolumeState};
+use crate::pod::{Container, Pod};
+use crate::time::{Timestamp, after};
+use k8s_openapi::api::core::v1 as api;
+
+/// Which way a pod goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// Too little is known.
+    Wait,
+    /// Its containers are to run.
+    Run,
+    /// It comes to its end.
+    WindDown {
+        /// Why.
+        because: Because,
+        /// When the last container must be gone.
+        deadline: Timestamp,
+        /// Whether its remains go too.
+        remove: bool,
+    },
+}
+
+/// Why a pod winds down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Because {
+    /// Nobody wants it any more.
+    Unwanted,
+    /// Admission said no.
+    Rejected,
+    /// `activeDeadlineSeconds` are over.
+    DeadlineExceeded,
+    /// Its status says that it ended.
+    Ended,
+    /// Every container has ended and none is to be restarted.
+    Done,
+}
+
+impl Course {
+    pub(crate) fn of(pod: &Pod, observed: &Observed, now: Timestamp) -> Course {
+        if !observed.synced {
+            return Course::Wait;
+        }
+        if let Some(ending) = observed.ending {
+            return Course::WindDown { because: Because::Unwanted, deadline: ending.deadline, remove: true };
+        }
+        let wind_down = |because, deadline| Course::WindDown { because, deadline, remove: false };
+        let grace = after(now, pod.grace);
+        if Phase::terminal(&observed.status).is_some() {
+            return wind_down(Because::Ended, grace);
+        }
+        match &observed.admission {
+            Admission::Undecided => return Course::Wait,
+            Admission::Rejected(_) => return wind_down(Because::Rejected, grace),
+            Admission::Admitted => {}
+        }
+        if let Some(end) = active_until(pod, observed).filter(|end| *end <= now) {
+            return wind_down(Because::DeadlineExceeded, after(end, pod.grace));
+        }
+        if pod.containers.iter().all(|container| is_done(pod, container, observed)) {
+            return wind_down(Because::Done, grace);
+        }
+        Course::Run
+    }
+
+    /// Where a pod on this course is in its life.
+    pub(super) fn stage(&self, pod: &Pod, observed: &Observed, status: &api::PodStatus, idle: bool) -> Stage {
+        match *self {
+            Course::Wait => Stage::Starting,
+            Course::Run if pod.containers.iter().all(|container| has_run(container, observed)) => Stage::Running,
+            Course::Run => Stage::Starting,
+            Course::WindDown { remove: true, .. } if idle && is_gone(observed) => Stage::Released,
+            Course::WindDown { because: Because::Unwanted, deadline, .. } => Stage::Terminating { deadline },
+            Course::WindDown { deadline, .. } => match Phase::terminal(status) {
+                Some(phase) if observed.alive().next().is_none() => Stage::Ended(phase),
+                _ => Stage::Terminating { deadline },
+            },
+        }
+    }
+}
+
+/// When `activeDeadlineSeconds` are over; none for a pod without, or one that has ended.
+pub(super) fn active_until(pod: &Pod, observed: &Observed) -> Option<Timestamp> {
+    if Phase::terminal(&observed.status).is_some() || observed.ending.is_some() {
+        return None;
+    }
+    let started_at = observed.status.start_time.as_ref().map_or(observed.seen_at, |at| at.0);
+    Some(after(started_at, pod.active_deadline?))
+}
+
+/// Whether the container has ended and its policy lets it rest.
+fn is_done(pod: &Pod, container: &Container, observed: &Observed) -> bool {
+    let known = observed.container(&container.name);
+    let exit = known.and_then(|known| known.newest()).and_then(|newest| newest.exit());
+    let nothing_else_runs = known.is_none_or(|known| known.alive().next().is_none());
+    nothing_else_runs
+        && exit.is_some_and(|exit| !pod.restart_policy.restarts_after(exit.code))
+        && !observed.is_in_flight(TaskKind::CreateContainer, Some(&container.name))
+}
+
+fn has_run(container: &Container, observed: &Observed) -> bool {
+    let newest = observed.container(&container.name).and_then(|known| known.newest());
+    newest.is_some_and(|newest| newest.attempt > 0 || !matches!(newest.state, InstanceState::Created))
+}
+
+/// Whether nothing of the pod is left here and nothing is being done that could make something.
+fn is_gone(observed: &Observed) -> bool {
+    observed.held().next().is_none()
+        && observed.sandboxes.is_empty()
+        && observed.volumes == VolumeState::Released
+        && observed.in_flight.keys().all(|task| task.kind == TaskKind::PullImage)
+}
+
+impl Observed {
+    /// Whether some source still wants to see the pod's end.
+    #[must_use]
+    pub fn has_api_object(&self) -> bool {
+        self.ending.is_none_or(|ending| ending.cause != EndingCause::Removed)
+    }
+
+    /// The sandbox containers can be created in: the newest, if it is ready.
+    #[must_use]
+    pub fn ready_sandbox(&self) -> Option<&crate::observed::Sandbox> {
+        self.sandbox().filter(|sandbox| sandbox.state == SandboxState::Ready)
+    }
+}

@@ -1,0 +1,287 @@
+//! The life of a pod: volumes, a sandbox, and in it every container, started again as the restart policy says.
+
+use super::draft::Draft;
+use super::{Action, TaskKind, Waiting};
+use crate::observed::{Exit, Instance, InstanceState, Sandbox, SandboxState, Setback, VolumeState};
+use crate::pod::Container;
+use crate::report::Report;
+use crate::time::{Timestamp, after};
+use std::time::Duration;
+
+/// How long a container shows why its pull failed before it shows that it waits for the next try.
+const PULL_ERROR_SHOWN: Duration = Duration::from_secs(2);
+
+/// What one container needs next.
+enum Need<'a> {
+    /// Nothing: it runs, it is done, or something is being done about it.
+    Nothing,
+    /// This instance must not go on.
+    Stop(&'a Instance, String),
+    /// A new instance.
+    Create { attempt: u32 },
+    /// This instance is ready to be started.
+    Start(&'a Instance),
+    /// It is to be restarted, but not before `until`.
+    BackOff { until: Timestamp, wait: Duration },
+}
+
+/// Plans the next steps towards every container running.
+pub(super) fn plan(draft: &mut Draft<'_>) {
+    if draft.observed.volumes != VolumeState::Prepared {
+        draft.act(Action::PrepareVolumes, "containers need the pod's volumes");
+    }
+    let pod = draft.pod;
+    let needs: Vec<(&Container, Need<'_>)> =
+        pod.containers.iter().map(|container| (container, need(draft, container))).collect();
+    stop_what_must_not_run(draft, &needs);
+    let starts = needs.iter().any(|(_, need)| matches!(need, Need::Create { .. } | Need::Start(_)));
+    let sandbox = if starts && draft.observed.volumes == VolumeState::Prepared { sandbox(draft) } else { None };
+    for (container, need) in &needs {
+        if let Some(sandbox) = sandbox {
+            bring_up(draft, container, need, sandbox);
+        }
+        explain(draft, container, need);
+    }
+    collect_garbage(draft);
+}
+
+/// What `container` needs next, judged by its instances alone.
+fn need<'a>(draft: &Draft<'a>, container: &Container) -> Need<'a> {
+    let observed = draft.observed;
+    let Some(known) = observed.container(&container.name) else {
+        return Need::Create { attempt: 0 };
+    };
+    let busy = [TaskKind::CreateContainer, TaskKind::StartContainer];
+    if busy.into_iter().any(|kind| observed.is_in_flight(kind, Some(&container.name))) {
+        return Need::Nothing;
+    }
+    let Some(newest) = known.newest() else {
+        return Need::Create { attempt: known.streak.restarts };
+    };
+    if let Some(stray) = known.alive().find(|instance| instance.id != newest.id) {
+        return Need::Stop(stray, "a newer instance took its place".into());
+    }
+    let next_attempt = newest.attempt.saturating_add(1);
+    match &newest.state {
+        InstanceState::Created if is_usable(draft, newest, container) => Need::Start(newest),
+        InstanceState::Created => Need::Create { attempt: next_attempt },
+        InstanceState::Unknown => Need::Stop(newest, "the runtime does not know its state".into()),
+        InstanceState::Running { .. } => match why_not_go_on(draft, newest, container) {
+            Some(why) => Need::Stop(newest, why),
+            None => Need::Nothing,
+        },
+        InstanceState::Exited(exit) if !draft.pod.restart_policy.restarts_after(exit.code) => Need::Nothing,
+        InstanceState::Exited(exit) => {
+            let wait = known.streak.wait(&container.image, exit.started_at, exit.finished_at);
+            let until = after(exit.finished_at, wait);
+            match until > draft.now {
+                true => Need::BackOff { until, wait },
+                false => Need::Create { attempt: next_attempt },
+            }
+        }
+    }
+}
+
+/// Whether a created instance is what the spec asks for now, in the sandbox of now.
+fn is_usable(draft: &Draft<'_>, instance: &Instance, container: &Container) -> bool {
+    instance.held && why_not_go_on(draft, instance, container).is_none()
+}
+
+/// Why an instance must not run (any longer), if so.
+fn why_not_go_on(draft: &Draft<'_>, instance: &Instance, container: &Container) -> Option<String> {
+    if !instance.image.is_empty() && instance.image != container.image {
+        return Some(format!("Container {} definition changed, will be restarted", container.name));
+    }
+    let ready = draft.observed.ready_sandbox();
+    let at_home = ready.is_some_and(|sandbox| sandbox.id == instance.sandbox);
+    (!at_home).then(|| format!("Container {} lost its sandbox, will be restarted", container.name))
+}
+
+fn stop_what_must_not_run(draft: &mut Draft<'_>, needs: &[(&Container, Need<'_>)]) {
+    let deadline = after(draft.now, draft.pod.grace);
+    for (container, need) in needs {
+        if let Need::Stop(instance, why) = need {
+            draft.stop(&container.name, instance, deadline, why.clone(), why.clone());
+        }
+    }
+    // What the spec does not name (any more) has no business here.
+    let observed = draft.observed;
+    for (name, instance) in observed.alive().filter(|(name, _)| draft.pod.containers.get(name).is_none()) {
+        draft.stop(name, instance, deadline, "the spec has no such container", format!("Stopping container {name}"));
+    }
+}
+
+/// The sandbox to create containers in; asks for one if there is none and nothing of the former one runs.
+fn sandbox<'a>(draft: &mut Draft<'a>) -> Option<&'a Sandbox> {
+    let observed = draft.observed;
+    let changing = [TaskKind::RunSandbox, TaskKind::StopSandbox];
+    if changing.into_iter().any(|kind| observed.is_in_flight(kind, None)) {
+        return None;
+    }
+    if let Some(ready) = observed.ready_sandbox() {
+        return Some(ready);
+    }
+    let old_ones_rest = observed.sandboxes.iter().all(|sandbox| sandbox.state == SandboxState::NotReady);
+    if old_ones_rest && observed.alive().next().is_none() {
+        let attempt = observed.sandbox().map_or(0, |newest| newest.attempt.saturating_add(1));
+        let changed = "Pod sandbox changed, it will be killed and re-created.";
+        let announce = (attempt > 0).then(|| Report::normal("SandboxChanged", changed));
+        draft.announce(Action::RunSandbox { attempt }, "containers are to start and no sandbox is ready", announce);
+    }
+    None
+}
+
+/// The next step of a container's start: image, instance, start.
+fn bring_up(draft: &mut Draft<'_>, container: &Container, need: &Need<'_>, sandbox: &Sandbox) {
+    let name = &container.name;
+    match need {
+        Need::Create { attempt } => {
+            let image = draft.observed.container(name).and_then(|known| known.image.as_ref());
+            let action = match image.filter(|image| image.name == container.image) {
+                None => Action::PullImage { container: name.clone(), image: container.image.clone() },
+                Some(image) => Action::CreateContainer {
+                    container: name.clone(),
+                    sandbox: sandbox.id.clone(),
+                    attempt: *attempt,
+                    image: image.id.clone(),
+                },
+            };
+            draft.act(action, format!("container {name} is to run for the {} time", ordinal(*attempt)));
+        }
+        Need::Start(instance) => {
+            let action = Action::StartContainer { container: name.clone(), id: instance.id.clone() };
+            draft.act(action, format!("container {name} was created"));
+        }
+        Need::Nothing | Need::Stop(..) | Need::BackOff { .. } => {}
+    }
+}
+
+/// Says why `container` does not run, if it is to run.
+fn explain(draft: &mut Draft<'_>, container: &Container, need: &Need<'_>) {
+    let name = &container.name;
+    if let Need::BackOff { until, wait } = need {
+        let waiting = crash_loop(draft, container, *until, *wait);
+        draft.wait(name, waiting);
+        return;
+    }
+    let newest = draft.observed.container(name).and_then(|known| known.newest());
+    if newest.is_some_and(|newest| matches!(newest.state, InstanceState::Running { .. } | InstanceState::Unknown)) {
+        return;
+    }
+    let done = newest.and_then(Instance::exit).is_some_and(|exit| !restarts(draft, exit));
+    if done {
+        return;
+    }
+    let observed = draft.observed;
+    let setback = |kind| observed.setback(kind, Some(name));
+    let waiting = if let Some(setback) = setback(TaskKind::CreateContainer) {
+        Some(as_failed(draft, setback))
+    } else if let Some(setback) = setback(TaskKind::PullImage) {
+        Some(pull_failed(draft, container, setback))
+    } else if let Some(setback) = setback(TaskKind::StartContainer) {
+        Some(as_failed(draft, setback))
+    } else if newest.and_then(Instance::exit).is_none() {
+        let creating = "ContainerCreating";
+        Some(Waiting { reason: creating, message: String::new(), until: None, reports: Vec::new() })
+    } else {
+        // About to be restarted, without a wait: its last end is what there is to see.
+        None
+    };
+    if let Some(waiting) = waiting {
+        draft.wait(name, waiting);
+    }
+}
+
+fn restarts(draft: &Draft<'_>, exit: &Exit) -> bool {
+    draft.pod.restart_policy.restarts_after(exit.code)
+}
+
+fn crash_loop(draft: &Draft<'_>, container: &Container, until: Timestamp, wait: Duration) -> Waiting {
+    let (name, pod) = (&container.name, draft.pod);
+    let place = format!("{}_{}({})", pod.name.name, pod.name.namespace, pod.uid);
+    let said = format!("Back-off restarting failed container {name} in pod {place}");
+    Waiting {
+        reason: "CrashLoopBackOff",
+        message: format!("back-off {} restarting failed container={name} pod={place}", go_duration(wait)),
+        until: Some(until),
+        reports: vec![Report::warning("BackOff", said).of(name)],
+    }
+}
+
+fn as_failed(draft: &Draft<'_>, setback: &Setback) -> Waiting {
+    let until = Some(setback.retry_at).filter(|at| *at > draft.now);
+    let message = setback.failure.message.clone();
+    Waiting { reason: setback.failure.reason, message, until, reports: Vec::new() }
+}
+
+/// First the error itself, then, for what may pass by itself, that the next pull is waited for.
+fn pull_failed(draft: &Draft<'_>, container: &Container, setback: &Setback) -> Waiting {
+    let shown_until = after(setback.at, PULL_ERROR_SHOWN);
+    let backs_off = matches!(setback.failure.reason, "ErrImagePull" | "RegistryUnavailable");
+    if !backs_off || draft.now < shown_until {
+        let failed = as_failed(draft, setback);
+        let until = if backs_off { Some(shown_until) } else { failed.until };
+        return Waiting { until, ..failed };
+    }
+    let back_off = format!("Back-off pulling image \"{}\"", container.image);
+    Waiting {
+        reason: "ImagePullBackOff",
+        message: format!("{back_off}: {}: {}", setback.failure.reason, setback.failure.message),
+        until: Some(setback.retry_at).filter(|at| *at > draft.now),
+        reports: vec![
+            Report::normal("BackOff", back_off).of(&container.name),
+            Report::warning("Failed", "Error: ImagePullBackOff").of(&container.name),
+        ],
+    }
+}
+
+/// One ended instance of each container is kept, for its log; sandboxes go once nothing is kept in them.
+pub(super) fn collect_garbage(draft: &mut Draft<'_>) {
+    let observed = draft.observed;
+    for (name, instance) in observed.held() {
+        let known = observed.container(name);
+        let newer = |other: &Instance| other.attempt > instance.attempt;
+        let has_newer = known.is_some_and(|known| known.instances.iter().any(newer));
+        let has_newer_end =
+            known.is_some_and(|known| known.instances.iter().any(|one| newer(one) && one.exit().is_some()));
+        let garbage = match instance.state {
+            InstanceState::Exited(_) => has_newer_end,
+            InstanceState::Created => has_newer,
+            InstanceState::Running { .. } | InstanceState::Unknown => false,
+        };
+        if garbage {
+            let action = Action::RemoveContainer { container: name.clone(), id: instance.id.clone() };
+            draft.act(action, "a newer ended instance is kept instead");
+        }
+    }
+    let Some((_newest, older)) = observed.sandboxes.split_last() else {
+        return;
+    };
+    for sandbox in older {
+        let mut inside = observed.held().filter(|(_, instance)| instance.sandbox == sandbox.id).peekable();
+        let id = sandbox.id.clone();
+        match sandbox.state {
+            SandboxState::NotReady if inside.peek().is_none() => {
+                draft.act(Action::RemoveSandbox { id }, "a newer sandbox took its place");
+            }
+            SandboxState::Ready if !inside.any(|(_, instance)| instance.is_alive()) => {
+                draft.act(Action::StopSandbox { id }, "a newer sandbox took its place");
+            }
+            SandboxState::NotReady | SandboxState::Ready => {}
+        }
+    }
+}
+
+fn ordinal(attempt: u32) -> String {
+    match attempt {
+        0 => "first".into(),
+        1 => "second".into(),
+        _ => format!("{}th", attempt.saturating_add(1)),
+    }
+}
+
+/// Whole seconds as the kubelet's messages write them: `40s`, `2m40s`, `5m0s`.
+fn go_duration(wait: Duration) -> String {
+    let (minutes, seconds) = (wait.as_secs() / 60, wait.as_secs() % 60);
+    if minutes == 0 { format!("{seconds}s") } else { format!("{minutes}m{seconds}s") }
+}
