@@ -11,7 +11,7 @@ use futures::StreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::config::Kubeconfig;
+use kube::config::{AuthInfo, Kubeconfig};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client, ResourceExt};
@@ -93,10 +93,11 @@ fn write(admin: &Path, dir: &Path, node: &str, certificate: &[u8], key: &str) ->
     access::write_private(&key_path, key)?;
     ensure!(!kubeconfig.auth_infos.is_empty(), "{} names no user", admin.display());
     for user in &mut kubeconfig.auth_infos {
-        let mut info = kube::config::AuthInfo::default();
-        info.client_certificate = Some(certificate_path.display().to_string());
-        info.client_key = Some(key_path.display().to_string());
-        user.auth_info = Some(info);
+        user.auth_info = Some(AuthInfo {
+            client_certificate: Some(certificate_path.display().to_string()),
+            client_key: Some(key_path.display().to_string()),
+            ..AuthInfo::default()
+        });
     }
     let path = dir.join(format!("node-{node}.kubeconfig"));
     let text = serde_json::to_string_pretty(&kubeconfig).context("writing a kubeconfig")?;

@@ -160,3 +160,19 @@ fn follow(output: impl BufRead, started: Instant) -> Vec<String> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{SOURCES, VERSION};
+
+    /// The version is linked in by a flag, so nothing else notices when go.mod moves on without it.
+    #[test]
+    fn go_mod_names_the_version_that_the_binary_claims() {
+        let go_mod = std::fs::read_to_string(format!("{SOURCES}/go.mod")).unwrap();
+        assert!(go_mod.contains(&format!("k8s.io/kubernetes {VERSION}\n")), "{go_mod}");
+        let staging = VERSION.replace("v1.", " v0.");
+        for replaced in go_mod.lines().filter(|line| line.contains(" => ")) {
+            assert!(replaced.ends_with(&staging), "{replaced}");
+        }
+    }
+}
