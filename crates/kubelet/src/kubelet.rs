@@ -1,0 +1,141 @@
+//! The pod half of the node agent, put together: the one file that wires its parts.
+//!
+//! Comes in: the runtime's client, the API server's where there is one, and what the configuration says. Goes out: tasks
+//! that run until they are dropped, and the two tables. The node object and the HTTP API stand beside it and read the
+//! same tables.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use decide::admission::Capacity;
+use decide::pod::Resources;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::dispatch::{Dispatcher, Node};
+use crate::dns::DnsSettings;
+use crate::effects::Effects;
+use crate::events::{self, Recorder};
+use crate::hints::{self, Hints};
+use crate::objects::Objects;
+use crate::sources::files::FileSource;
+use crate::sources::{Change, api, files};
+use crate::status::{self, Publisher};
+use crate::tables::{Origin, Tables};
+use crate::volumes::{VolumeOptions, Volumes};
+use crate::worker::Shared;
+
+/// Changes that may wait for the dispatcher, which never blocks for long.
+const CHANGES: usize = 256;
+
+/// What the pod half needs.
+pub struct Setup {
+    /// The node's name.
+    pub node_name: String,
+    /// The runtime.
+    pub runtime: cri::Client,
+    /// The API server, where there is one.
+    pub api: Option<kube::Client>,
+    /// Manifests on this node's disk.
+    pub files: Option<FileSource>,
+    /// Whether pods come through [`Kubelet::changes`] from whoever holds it, as files would.
+    pub by_hand: bool,
+    /// ConfigMaps, Secrets, Services and tokens.
+    pub objects: Objects,
+    /// Where volumes are kept.
+    pub root_dir: PathBuf,
+    /// Where container logs are kept.
+    pub pod_logs: PathBuf,
+    /// How often volumes are looked at again although nothing happened.
+    pub sync_frequency: Duration,
+    /// How names are resolved.
+    pub dns: DnsSettings,
+    /// Images that may be pulled at once.
+    pub parallel_pulls: usize,
+    /// What pods may use, and the labels they may ask for.
+    pub capacity: watch::Receiver<Capacity>,
+    /// What a container without limits may use.
+    pub allocatable: watch::Receiver<Resources>,
+    /// The node's addresses, the primary one first.
+    pub host_ips: watch::Receiver<Vec<IpAddr>>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The pod half at work. Dropping it stops the work and leaves the runtime's containers alone.
+pub struct Kubelet {
+    tables: Arc<Tables>,
+    recorder: Recorder,
+    changes: mpsc::Sender<Change>,
+    _tasks: JoinSet<()>,
+}
+
+impl Kubelet {
+    /// Starts every task. Must be called inside a Tokio runtime.
+    pub fn start(setup: Setup) -> Self {
+        let mut tasks = JoinSet::new();
+        let tables = Arc::new(Tables::default());
+        let publisher = Publisher::default();
+        let hints = Arc::new(Hints::default());
+        let (recorder, records) = Recorder::new();
+        let (changes, queue) = mpsc::channel(CHANGES);
+        let mut sources = Vec::new();
+        match setup.api {
+            Some(client) => {
+                sources.push(Origin::Api);
+                tasks.spawn(events::write_events(client.clone(), setup.node_name.clone(), records));
+                tasks.spawn(status::publish(client.clone(), Arc::clone(&tables), publisher.clone()));
+                tasks.spawn(api::watch_pods(client, setup.node_name, changes.clone()));
+            }
+            None => {
+                tasks.spawn(events::drain_events(records));
+            }
+        }
+        if let Some(source) = setup.files {
+            sources.push(Origin::File);
+            tasks.spawn(files::watch_files(source, changes.clone()));
+        } else if setup.by_hand {
+            sources.push(Origin::File);
+        }
+        tasks.spawn(hints::follow_events(setup.runtime.clone(), Arc::clone(&hints)));
+        let options = VolumeOptions { sync_frequency: setup.sync_frequency, host_ips: setup.host_ips.clone() };
+        let effects = Effects {
+            runtime: setup.runtime,
+            volumes: Arc::new(Volumes::new(setup.root_dir, setup.objects.clone(), options)),
+            objects: setup.objects,
+            dns: setup.dns,
+            pod_logs: setup.pod_logs,
+            allocatable: setup.allocatable,
+            pulls: Arc::new(Semaphore::new(setup.parallel_pulls.max(1))),
+        };
+        let shared = Shared {
+            effects,
+            tables: Arc::clone(&tables),
+            publisher,
+            recorder: recorder.clone(),
+            hints,
+            clock: setup.clock,
+        };
+        let node = Node { host_ips: setup.host_ips, capacity: setup.capacity };
+        tasks.spawn(Dispatcher::new(Arc::new(shared), node, sources).run(queue));
+        Self { tables, recorder, changes, _tasks: tasks }
+    }
+
+    /// What is desired and what is observed.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
+    /// Where to tell what happened on the node.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Where pods come in by hand.
+    pub fn changes(&self) -> &mpsc::Sender<Change> {
+        &self.changes
+    }
+}

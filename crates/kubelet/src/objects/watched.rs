@@ -1,0 +1,228 @@
+//! Watches by name, shared by all pods that refer to the object, and the one watch of Services.
+//!
+//! Comes in: watch events. Goes out: the newest object, or that there is none. A watch that fails is taken up again with a
+//! growing, jittered pause, and meanwhile the last object is served.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use decide::names::PodUid;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::NamespaceResourceScope;
+use kube::Resource;
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::{FIRST_ANSWER, ObjectError};
+
+/// What is known of one object.
+#[derive(Clone, Debug)]
+pub(super) enum Seen<T> {
+    /// The API server has not answered yet.
+    Nothing,
+    /// It has: this is the object, or there is none.
+    Object(Option<Arc<T>>),
+}
+
+type Key = (String, String);
+
+/// The watched objects of one kind.
+pub(super) struct Shelf<T> {
+    watches: HashMap<Key, Watch<T>>,
+    pods: HashMap<PodUid, HashSet<Key>>,
+}
+
+struct Watch<T> {
+    users: usize,
+    seen: watch::Receiver<Seen<T>>,
+    task: JoinHandle<()>,
+}
+
+impl<T> Drop for Watch<T> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Self { watches: HashMap::new(), pods: HashMap::new() }
+    }
+}
+
+impl<T> Shelf<T>
+where
+    T: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    /// From now on the pod refers to exactly these names.
+    pub(super) fn set(
+        &mut self,
+        pod: &PodUid,
+        namespace: &str,
+        names: Vec<String>,
+        client: &kube::Client,
+        changed: &watch::Sender<u64>,
+    ) {
+        let wanted: HashSet<Key> = names.into_iter().map(|name| (namespace.to_owned(), name)).collect();
+        let had = self.pods.get(pod).cloned().unwrap_or_default();
+        for key in wanted.difference(&had) {
+            let watch = self.watches.entry(key.clone()).or_insert_with(|| begin(client.clone(), key, changed.clone()));
+            watch.users += 1;
+        }
+        for key in had.difference(&wanted) {
+            self.release(key);
+        }
+        if wanted.is_empty() {
+            self.pods.remove(pod);
+        } else {
+            self.pods.insert(pod.clone(), wanted);
+        }
+    }
+}
+
+impl<T> Shelf<T> {
+    pub(super) fn forget(&mut self, pod: &PodUid) {
+        for key in self.pods.remove(pod).unwrap_or_default() {
+            self.release(&key);
+        }
+    }
+
+    /// The watched object; none where no pod refers to it.
+    pub(super) fn seen(&self, namespace: &str, name: &str) -> Option<watch::Receiver<Seen<T>>> {
+        self.watches.get(&(namespace.to_owned(), name.to_owned())).map(|watch| watch.seen.clone())
+    }
+
+    fn release(&mut self, key: &Key) {
+        let Some(watch) = self.watches.get_mut(key) else { return };
+        watch.users -= 1;
+        if watch.users == 0 {
+            self.watches.remove(key);
+        }
+    }
+}
+
+fn begin<T>(client: kube::Client, key: &Key, changed: watch::Sender<u64>) -> Watch<T>
+where
+    T: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (sender, seen) = watch::channel(Seen::Nothing);
+    let api: kube::Api<T> = kube::Api::namespaced(client, &key.0);
+    let named = watcher::Config::default().fields(&format!("metadata.name={}", key.1));
+    let name = format!("{}/{}", key.0, key.1);
+    let task = tokio::spawn(async move {
+        let mut events = watcher(api, named).default_backoff().boxed();
+        let mut listed = None;
+        while let Some(event) = events.next().await {
+            let object = match event {
+                Ok(watcher::Event::Init) => {
+                    listed = None;
+                    continue;
+                }
+                Ok(watcher::Event::InitApply(object)) => {
+                    listed = Some(Arc::new(object));
+                    continue;
+                }
+                Ok(watcher::Event::InitDone) => listed.take(),
+                Ok(watcher::Event::Apply(object)) => Some(Arc::new(object)),
+                Ok(watcher::Event::Delete(_)) => None,
+                Err(error) => {
+                    tracing::debug!(kind = %T::kind(&()), name, "watching: {error:#}; trying again");
+                    continue;
+                }
+            };
+            sender.send_replace(Seen::Object(object));
+            changed.send_modify(|version| *version = version.wrapping_add(1));
+        }
+    });
+    Watch { users: 0, seen, task }
+}
+
+/// Reads a watched object, or asks for one that is not watched.
+pub(super) async fn read<T>(
+    seen: Option<watch::Receiver<Seen<T>>>,
+    client: &kube::Client,
+    kind: &'static str,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Arc<T>>, ObjectError>
+where
+    T: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let no_answer = || ObjectError::NoAnswer { kind, name: format!("{namespace}/{name}") };
+    match seen {
+        Some(mut seen) => {
+            let answered = timeout(FIRST_ANSWER, seen.wait_for(|seen| matches!(seen, Seen::Object(_)))).await;
+            match answered.as_deref() {
+                Ok(Ok(seen)) => match &**seen {
+                    Seen::Object(object) => Ok(object.clone()),
+                    Seen::Nothing => Err(no_answer()),
+                },
+                _ => Err(no_answer()),
+            }
+        }
+        None => {
+            let api: kube::Api<T> = kube::Api::namespaced(client.clone(), namespace);
+            match timeout(FIRST_ANSWER, api.get_opt(name)).await {
+                Ok(Ok(object)) => Ok(object.map(Arc::new)),
+                Ok(Err(error)) => {
+                    tracing::debug!(kind, namespace, name, "reading: {error:#}");
+                    Err(no_answer())
+                }
+                Err(_) => Err(no_answer()),
+            }
+        }
+    }
+}
+
+/// All Services of the cluster.
+pub(super) struct WatchedServices {
+    store: reflector::Store<Service>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for WatchedServices {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl WatchedServices {
+    pub(super) fn start(client: kube::Client) -> Self {
+        let (store, writer) = reflector::store();
+        let events = watcher(kube::Api::<Service>::all(client), watcher::Config::default()).default_backoff();
+        let mut services = events.reflect(writer).boxed();
+        let task = tokio::spawn(async move {
+            while let Some(event) = services.next().await {
+                if let Err(error) = event {
+                    tracing::debug!("watching Services: {error:#}; trying again");
+                }
+            }
+        });
+        Self { store, task }
+    }
+
+    pub(super) async fn all(&self) -> Result<Vec<Arc<Service>>, ObjectError> {
+        let no_answer = || ObjectError::NoAnswer { kind: "Services", name: "of the cluster".to_owned() };
+        match timeout(FIRST_ANSWER, self.store.wait_until_ready()).await {
+            Ok(Ok(())) => Ok(self.store.state()),
+            _ => Err(no_answer()),
+        }
+    }
+}
