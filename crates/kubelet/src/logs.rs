@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -51,7 +51,7 @@ pub struct LogReader {
     path: PathBuf,
     file: File,
     inode: u64,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
     options: LogOptions,
     left: Option<u64>,
     line_open: bool,
@@ -70,7 +70,7 @@ impl LogReader {
             file.seek(SeekFrom::Start(start)).await?;
         }
         let left = options.limit_bytes;
-        Ok(Self { path: path.to_owned(), file, inode, buffer: Vec::new(), options, left, line_open: false })
+        Ok(Self { path: path.to_owned(), file, inode, buffer: BytesMut::new(), options, left, line_open: false })
     }
 
     /// The next entry that is wanted; none at the end. With `follow`, `ended` says whether the container is over: what it
@@ -140,8 +140,8 @@ impl LogReader {
     fn take_line(&mut self) -> Option<Entry> {
         loop {
             let end = self.buffer.iter().position(|&byte| byte == b'\n')?;
-            let line: Vec<u8> = self.buffer.drain(..=end).collect();
-            if let Some(entry) = Entry::parse(line.strip_suffix(b"\n").unwrap_or(&line)) {
+            let line = self.buffer.split_to(end + 1).freeze();
+            if let Some(entry) = Entry::parse(&line.slice(..end)) {
                 return Some(entry);
             }
         }

@@ -27,7 +27,7 @@ pub struct Entry {
 
 impl Entry {
     /// Reads a line without its end; none if it is no line of a CRI log.
-    pub fn parse(line: &[u8]) -> Option<Self> {
+    pub fn parse(line: &Bytes) -> Option<Self> {
         let mut fields = line.splitn(4, |&byte| byte == b' ');
         let time = std::str::from_utf8(fields.next()?).ok()?;
         let stream = match fields.next()? {
@@ -42,7 +42,7 @@ impl Entry {
             _ => return None,
         };
         let text = fields.next().unwrap_or_default();
-        Some(Self { time: time.to_owned(), stream, partial, text: Bytes::copy_from_slice(text) })
+        Some(Self { time: time.to_owned(), stream, partial, text: line.slice_ref(text) })
     }
 
     /// When it was written, if its time can be read.

@@ -77,14 +77,15 @@ async fn following_sees_what_comes_later_and_a_rotated_file() {
 #[test]
 fn what_is_no_entry_is_none() {
     for line in ["", "x", "2026-01-01T00:00:00Z stdout", "2026-01-01T00:00:00Z stdin F x", "2026-01-01T00:00:00Z stdout Q x"] {
-        assert_eq!(Entry::parse(line.as_bytes()), None, "{line:?}");
+        assert_eq!(Entry::parse(&Bytes::from(line)), None, "{line:?}");
     }
-    assert_eq!(Entry::parse(b"2026-01-01T00:00:00Z stdout F").unwrap().text, "");
+    assert_eq!(Entry::parse(&Bytes::from("2026-01-01T00:00:00Z stdout F")).unwrap().text, "");
 }
 
 proptest::proptest! {
     #[test]
     fn no_bytes_break_the_parser(line in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+        let line = Bytes::from(line);
         if let Some(entry) = Entry::parse(&line) {
             proptest::prop_assert!(line.ends_with(&entry.text));
         }

@@ -1,0 +1,69 @@
+//! Where concrete parts are put together: the runtime half, the pipe to it, and what both commands need.
+//!
+//! Comes in: options. Goes out: parts at work. The only place that knows both halves.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+
+/// Where the runtime half lives and gets its images.
+pub(crate) struct RuntimePlace {
+    /// Records of sandboxes and containers; one runtime at a time.
+    pub(crate) state_dir: PathBuf,
+    /// Images and compiled code; shared by any number of runtimes.
+    pub(crate) shared_dir: PathBuf,
+    pub(crate) layouts: Vec<PathBuf>,
+    pub(crate) insecure_registries: Vec<String>,
+    pub(crate) node_address: IpAddr,
+    pub(crate) pod_addresses: wasm::PodAddressMode,
+}
+
+/// Tokio for the kubelet half; guests have threads of their own.
+pub(crate) fn tokio_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the async runtime")
+}
+
+/// Opens the runtime half in this process.
+pub(crate) async fn open_runtime(place: RuntimePlace) -> anyhow::Result<Arc<wasm::Runtime>> {
+    let state = place.state_dir.display().to_string();
+    let options = wasm::RuntimeOptions {
+        state_dir: place.state_dir,
+        shared_dir: place.shared_dir,
+        image_layouts: place.layouts,
+        plain_http_hosts: place.insecure_registries,
+        node_address: place.node_address,
+        pod_address_mode: place.pod_addresses,
+        guest_threads: None,
+    };
+    wasm::Runtime::open(options).await.with_context(|| format!("opening the runtime in {state}"))
+}
+
+/// Where state is kept unless flags say otherwise.
+pub(crate) fn state_dir() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/wasklet");
+    }
+    let variable = |name: &str| std::env::var_os(name).filter(|value| Path::new(value).is_absolute()).map(PathBuf::from);
+    let user = variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
+    user.unwrap_or_else(std::env::temp_dir).join("wasklet")
+}
+
+/// Ends at the first SIGTERM or Ctrl-C.
+pub(crate) async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        // Without a handler, the signal ends the process by itself.
+        Err(error) => {
+            tracing::warn!("no handler for SIGTERM: {error}");
+            drop(tokio::signal::ctrl_c().await);
+        }
+    }
+}

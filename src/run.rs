@@ -1,0 +1,175 @@
+//! `wasklet run`: a pod with no cluster.
+//!
+//! Comes in: a manifest, a .wasm file or an image. Goes out: the same kubelet core and the same CRI seam as on a node, with
+//! the command line in place of the API server; the guests' output on ours, and their exit code as ours. Never here: a
+//! second way to run a container.
+
+mod adhoc;
+mod screen;
+mod target;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use decide::admission::Capacity;
+use decide::pod::Resources;
+use kubelet::clock::Clock;
+use kubelet::dns::DnsSettings;
+use kubelet::objects::Objects;
+use kubelet::sources::{Change, files};
+use kubelet::tables::Origin;
+use kubelet::{Kubelet, Setup};
+use tokio::sync::watch;
+
+use crate::assemble::{self, RuntimePlace};
+use crate::terminal::{self, LogFormat};
+use screen::Screen;
+use target::Target;
+
+/// How long cleaning up after the last container may take before we leave it at that.
+const CLEAN_UP: Duration = Duration::from_secs(10);
+
+/// The node's name in pods that run with no node.
+const NODE_NAME: &str = "localhost";
+
+#[derive(clap::Args)]
+pub(crate) struct RunArgs {
+    /// A manifest (.yaml, .json), a .wasm file, or an image
+    #[arg(value_name = "POD.yaml|FILE.wasm|IMAGE")]
+    target: String,
+    /// An environment variable for FILE.wasm or IMAGE: NAME=VALUE, or NAME to pass on our own (repeatable)
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
+    env: Vec<adhoc::Env>,
+    /// A host directory for FILE.wasm or IMAGE, at a path of the guest (repeatable)
+    #[arg(long, value_name = "HOST:GUEST[:ro]")]
+    volume: Vec<adhoc::Volume>,
+    /// A port of this machine that leads to a port of FILE.wasm or IMAGE (repeatable)
+    #[arg(long, short, value_name = "[IP:]HOST_PORT:PORT")]
+    publish: Vec<adhoc::Publish>,
+    /// The address that pods get
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    node_ip: IpAddr,
+    /// An OCI layout directory to look for images in before any registry (repeatable)
+    #[arg(long, value_name = "DIR", env = "WASKLET_IMAGE_LAYOUT")]
+    image_layout: Vec<PathBuf>,
+    /// A registry, HOST or HOST:PORT, that is spoken to over plain HTTP (repeatable)
+    #[arg(long, value_name = "HOST")]
+    insecure_registry: Vec<String>,
+    /// Where images and compiled code are kept between runs
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = "Where images and compiled code are kept between runs [default: /var/lib/wasklet for root, \
+                else wasklet in the user's state directory]"
+    )]
+    state_dir: Option<PathBuf>,
+    /// Say what the node does: -v its events, -vv its decisions
+    #[arg(short, action = clap::ArgAction::Count)]
+    v: u8,
+    /// Arguments for FILE.wasm or IMAGE
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let level = match args.v {
+        0 => "error",
+        1 => "info",
+        _ => "debug,hyper=info,h2=info,tower=info,cranelift=info,wasmtime=info",
+    };
+    terminal::start_log(level, LogFormat::Text)?;
+    let tokio = assemble::tokio_runtime()?;
+    let result = tokio.block_on(run_pods(&args));
+    // A thread that still reads standard input cannot be ended; it must not hold us up.
+    tokio.shutdown_background();
+    result
+}
+
+async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let state = args.state_dir.clone().unwrap_or_else(assemble::state_dir);
+    let place = run_directory(&state)?;
+    let target = Target::read(args, place.path())?;
+    let mut layouts = args.image_layout.clone();
+    layouts.extend(target.layout.clone());
+    let runtime = assemble::open_runtime(RuntimePlace {
+        state_dir: place.path().join("runtime"),
+        shared_dir: state,
+        layouts,
+        insecure_registries: args.insecure_registry.clone(),
+        node_address: args.node_ip,
+        pod_addresses: wasm::PodAddressMode::Host,
+    })
+    .await?;
+    let client = cri::Client::new(cri::in_memory(runtime.routes()));
+    let kubelet = start_kubelet(args, place.path(), client.clone(), &target);
+
+    let names = target.manifest.pods.iter().map(kubelet::sources::pod_name).collect();
+    let pods: BTreeMap<_, _> = target
+        .manifest
+        .pods
+        .iter()
+        .filter_map(|pod| Some((files::uid(pod)?, std::sync::Arc::new(pod.clone()))))
+        .collect();
+    kubelet.changes().send(Change::All(Origin::File, pods)).await.context("starting the pod")?;
+
+    let mut screen = Screen::new(kubelet.tables().clone(), client, place.path().join("logs"), names, target.one_shot);
+    let stopped = screen.until_ended(assemble::asked_to_stop()).await;
+    kubelet.changes().send(Change::All(Origin::File, BTreeMap::new())).await.context("stopping the pod")?;
+    let code = match stopped {
+        screen::Ended::ByItself => {
+            if tokio::time::timeout(CLEAN_UP, screen.until_gone()).await.is_err() {
+                tracing::warn!("leaving what is left of the pod after {CLEAN_UP:?}");
+            }
+            screen.exit_code()
+        }
+        screen::Ended::Asked => {
+            terminal::say("wasklet: stopping; once more to stop at once");
+            tokio::select! {
+                () = screen.until_gone() => screen.exit_code(),
+                () = assemble::asked_to_stop() => ExitCode::from(130),
+            }
+        }
+        screen::Ended::CannotRun => ExitCode::from(125),
+    };
+    screen.flush().await;
+    drop(kubelet);
+    runtime.shutdown().await;
+    Ok(code)
+}
+
+/// A directory of this run alone, gone with it.
+fn run_directory(state: &Path) -> anyhow::Result<tempfile::TempDir> {
+    let runs = state.join("run");
+    std::fs::create_dir_all(&runs)
+        .and_then(|()| tempfile::Builder::new().prefix("").tempdir_in(&runs))
+        .with_context(|| format!("making a directory for this run in {}; --state-dir names another place", runs.display()))
+}
+
+fn start_kubelet(args: &RunArgs, place: &Path, runtime: cri::Client, target: &Target) -> Kubelet {
+    let manifest = &target.manifest;
+    Kubelet::start(Setup {
+        node_name: NODE_NAME.to_owned(),
+        runtime,
+        api: None,
+        files: None,
+        by_hand: true,
+        objects: Objects::of_manifest(manifest.config_maps.clone(), manifest.secrets.clone()),
+        root_dir: place.to_owned(),
+        pod_logs: place.join("logs"),
+        sync_frequency: Duration::from_secs(60),
+        dns: DnsSettings::of_host(),
+        parallel_pulls: 4,
+        capacity: fixed(Capacity::unlimited()),
+        allocatable: fixed(Resources::default()),
+        host_ips: fixed(vec![args.node_ip]),
+        clock: Clock::System,
+    })
+}
+
+fn fixed<T>(value: T) -> watch::Receiver<T> {
+    watch::channel(value).1
+}

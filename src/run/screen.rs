@@ -1,0 +1,279 @@
+//! What the person sees of the pods: their output, what keeps them from running, and how they ended.
+//!
+//! Comes in: the observed table, the container logs, our standard input. Goes out: the guests' bytes as they wrote them,
+//! short lines about the pods on standard error, and an exit code. Never here: a change of what is wanted.
+
+use std::collections::{BTreeMap, HashSet};
+use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use decide::names::{ContainerId, PodUid};
+use decide::plan::Stage;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+use kubelet::logs::{LogOptions, LogReader, Stream};
+use kubelet::tables::{ObservedContainer, ObservedPod, Tables};
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::terminal::say;
+
+/// How long the rest of the output may take once the pods are gone.
+const FLUSH: Duration = Duration::from_secs(5);
+/// Bytes of standard input on their way to the guest.
+const INPUT_CHUNK: usize = 16 * 1024;
+
+/// Waiting that is the normal course.
+const PATIENT: [&str; 3] = ["ContainerCreating", "PodInitializing", "CrashLoopBackOff"];
+
+/// How watching ended.
+pub(super) enum Ended {
+    /// Every pod has Succeeded or Failed.
+    ByItself,
+    /// We were asked to stop.
+    Asked,
+    /// The pod cannot run, and nothing here will change that.
+    CannotRun,
+}
+
+/// The watcher.
+pub(super) struct Screen {
+    tables: Arc<Tables>,
+    runtime: cri::Client,
+    pod_logs: PathBuf,
+    pods: usize,
+    one_shot: bool,
+    seen: BTreeMap<PodUid, PodStatus>,
+    followed: HashSet<ContainerId>,
+    told: HashSet<String>,
+    outputs: JoinSet<()>,
+    over: watch::Sender<bool>,
+    input: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Screen {
+    /// `pods` are expected; with `one_shot`, what keeps a container from starting is the end.
+    pub(super) fn new(tables: Arc<Tables>, runtime: cri::Client, pod_logs: PathBuf, pods: usize, one_shot: bool) -> Self {
+        Self {
+            tables,
+            runtime,
+            pod_logs,
+            pods,
+            one_shot,
+            seen: BTreeMap::new(),
+            followed: HashSet::new(),
+            told: HashSet::new(),
+            outputs: JoinSet::new(),
+            over: watch::Sender::new(false),
+            input: None,
+        }
+    }
+
+    /// Shows the pods until all have ended or somebody asks for their end.
+    pub(super) async fn until_ended(&mut self, asked: impl Future<Output = ()>) -> Ended {
+        let mut changes = self.tables.observed.changes();
+        tokio::pin!(asked);
+        loop {
+            changes.mark_unchanged();
+            let hopeless = self.look();
+            if self.one_shot && hopeless {
+                return Ended::CannotRun;
+            }
+            let over = |status: &PodStatus| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+            if self.seen.len() == self.pods && self.seen.values().all(over) {
+                return Ended::ByItself;
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = &mut asked => return Ended::Asked,
+            }
+        }
+    }
+
+    /// Shows the pods until nothing is left of them.
+    pub(super) async fn until_gone(&mut self) {
+        let mut changes = self.tables.observed.changes();
+        loop {
+            changes.mark_unchanged();
+            self.look();
+            if self.tables.observed.is_empty() {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Shows what the guests wrote last.
+    pub(super) async fn flush(mut self) {
+        self.over.send_replace(true);
+        let rest = async { while self.outputs.join_next().await.is_some() {} };
+        if tokio::time::timeout(FLUSH, rest).await.is_err() {
+            say("wasklet: the end of the output could not be read in time");
+        }
+        if let Some(input) = self.input {
+            input.abort();
+        }
+    }
+
+    /// The code of the first container that did not end with 0.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        let mut codes = self.seen.values().flat_map(|status| status.container_statuses.iter().flatten()).map(exit_code);
+        if self.seen.values().any(|status| status.container_statuses.is_none()) {
+            return ExitCode::from(125);
+        }
+        let code = codes.find(|&code| code != 0).unwrap_or(0);
+        ExitCode::from(u8::try_from(code).unwrap_or(255))
+    }
+
+    /// Takes in the table; true if some container cannot start.
+    fn look(&mut self) -> bool {
+        let mut hopeless = false;
+        for (uid, pod) in self.tables.observed.all() {
+            for container in &pod.containers {
+                self.follow(&uid, &pod, container);
+            }
+            hopeless |= self.tell(&pod);
+            self.seen.insert(uid, pod.status.clone());
+        }
+        hopeless
+    }
+
+    /// Says, once, what people would want to know of the pod.
+    fn tell(&mut self, pod: &ObservedPod) -> bool {
+        let name = pod.object.metadata.name.as_deref().unwrap_or_default();
+        let mut hopeless = false;
+        if let (Some(reason), Some(message)) = (&pod.status.reason, &pod.status.message) {
+            self.say_once(format!("wasklet: pod {name}: {reason}: {message}"));
+        }
+        for status in pod.status.container_statuses.iter().flatten() {
+            let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+            let Some(reason) = waiting.and_then(|waiting| waiting.reason.as_deref()) else { continue };
+            if PATIENT.contains(&reason) {
+                continue;
+            }
+            let message = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
+            self.say_once(format!("wasklet: pod {name}, container {}: {reason}: {message}", status.name));
+            hopeless = true;
+        }
+        if pod.stage == Stage::Running && pod.status.phase.as_deref() == Some("Running") {
+            for address in addresses(pod) {
+                self.say_once(format!("wasklet: pod {name} is served on {address}"));
+            }
+        }
+        hopeless
+    }
+
+    fn say_once(&mut self, line: String) {
+        if self.told.insert(line.clone()) {
+            say(&line);
+        }
+    }
+
+    /// Follows the instance's log, and gives the first one that wants it our standard input.
+    fn follow(&mut self, uid: &PodUid, pod: &ObservedPod, container: &ObservedContainer) {
+        if !self.followed.insert(container.id.clone()) {
+            return;
+        }
+        let spec = pod.object.spec.as_ref();
+        let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+        let prefix = (containers.len() > 1 || self.pods > 1).then(|| format!("[{}] ", container.name));
+        let path = kubelet::log_path(&self.pod_logs, &pod.object, container);
+        let (tables, uid, over) = (Arc::clone(&self.tables), uid.clone(), self.over.subscribe());
+        let id = format!("wasklet://{}", container.id);
+        let ended = move || {
+            let runs = |status: &ContainerStatus| {
+                status.container_id.as_deref() == Some(&id)
+                    && status.state.as_ref().is_none_or(|state| state.terminated.is_none())
+            };
+            let row = tables.observed.get(&uid);
+            let running = row.is_some_and(|pod| pod.status.container_statuses.iter().flatten().any(runs));
+            *over.borrow() || !running
+        };
+        self.outputs.spawn(print_log(path, prefix, ended));
+        let wants_input = containers.iter().any(|spec| spec.name == container.name.as_str() && spec.stdin == Some(true));
+        if wants_input && self.input.is_none() {
+            self.input = Some(tokio::spawn(pass_input(self.runtime.clone(), container.id.clone())));
+        }
+    }
+}
+
+fn exit_code(status: &ContainerStatus) -> i32 {
+    let terminated = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+    // What never ran has no code of its own.
+    terminated.map_or(125, |terminated| terminated.exit_code)
+}
+
+/// Where the pod's declared TCP ports are.
+fn addresses(pod: &ObservedPod) -> Vec<String> {
+    let spec = pod.object.spec.as_ref();
+    let ports = spec.into_iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
+    let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
+    let address = pod.status.pod_ip.as_deref().unwrap_or("127.0.0.1");
+    tcp.map(|port| match port.host_port {
+        Some(host_port) => format!("{}:{host_port}", port.host_ip.as_deref().unwrap_or("0.0.0.0")),
+        None if address.contains(':') => format!("[{address}]:{}", port.container_port),
+        None => format!("{address}:{}", port.container_port),
+    })
+    .collect()
+}
+
+/// Prints a log as the guest wrote it, each stream on its own.
+async fn print_log(path: PathBuf, prefix: Option<String>, ended: impl Fn() -> bool) {
+    let options = LogOptions { follow: true, ..LogOptions::default() };
+    let mut reader = match LogReader::open(&path, options).await {
+        Ok(reader) => reader,
+        Err(error) => return say(&format!("wasklet: reading {}: {error}", path.display())),
+    };
+    let mut line_open = [false; 2];
+    loop {
+        let entry = match reader.next(&ended).await {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return,
+            Err(error) => return say(&format!("wasklet: reading {}: {error}", path.display())),
+        };
+        let open = &mut line_open[usize::from(entry.stream == Stream::Stderr)];
+        let mut text = Vec::with_capacity(entry.text.len() + 1);
+        if let Some(prefix) = prefix.as_ref().filter(|_| !*open) {
+            text.extend_from_slice(prefix.as_bytes());
+        }
+        text.extend_from_slice(&entry.text);
+        if !entry.partial {
+            text.push(b'\n');
+        }
+        *open = entry.partial;
+        let written = match entry.stream {
+            Stream::Stdout => std::io::stdout().lock().write_all(&text).and_then(|()| std::io::stdout().flush()),
+            Stream::Stderr => std::io::stderr().lock().write_all(&text),
+        };
+        if written.is_err() {
+            // Nobody reads any more; the guest runs on, as it would with its log alone.
+            return;
+        }
+    }
+}
+
+/// Hands our standard input to the container until either ends.
+async fn pass_input(runtime: cri::Client, container: ContainerId) {
+    let input = futures::stream::unfold(tokio::io::stdin(), |mut stdin| async move {
+        let mut chunk = vec![0; INPUT_CHUNK];
+        match stdin.read(&mut chunk).await {
+            Ok(0) | Err(_) => None,
+            Ok(length) => {
+                chunk.truncate(length);
+                Some((Bytes::from(chunk), stdin))
+            }
+        }
+    });
+    match runtime.attach(container.as_str(), input).await {
+        Ok(mut output) => while output.next().await.is_some_and(|piece| piece.is_ok()) {},
+        Err(error) => tracing::debug!("{error}: {}", error.message()),
+    }
+}

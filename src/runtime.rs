@@ -1,0 +1,53 @@
+//! `wasklet runtime`: the runtime half alone, on a Unix socket.
+//!
+//! A kubelet in another process dials it (`--container-runtime-endpoint`), so that an upgrade of the kubelet leaves the
+//! pods running, and the process with the node's credentials is not the one that runs guests.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::assemble::{self, RuntimePlace};
+use crate::terminal::{self, LogFormat};
+
+#[derive(clap::Args)]
+pub(crate) struct RuntimeArgs {
+    /// The socket to serve CRI v1 on
+    #[arg(long, value_name = "PATH", default_value = "/run/wasklet/runtime.sock")]
+    listen: PathBuf,
+    /// Where records, images and compiled code are kept
+    #[arg(long, value_name = "DIR", help = "Where records, images and compiled code are kept \
+        [default: /var/lib/wasklet for root, else wasklet in the user's state directory]")]
+    state_dir: Option<PathBuf>,
+    /// An OCI layout directory to look for images in before any registry (repeatable)
+    #[arg(long, value_name = "DIR", env = "WASKLET_IMAGE_LAYOUT")]
+    image_layout: Vec<PathBuf>,
+    /// A registry, HOST or HOST:PORT, that is spoken to over plain HTTP (repeatable)
+    #[arg(long, value_name = "HOST")]
+    insecure_registry: Vec<String>,
+    /// The node's own address: that of pods on the host's network, and of all pods where no route can be added
+    #[arg(long, value_name = "IP")]
+    node_ip: Option<IpAddr>,
+}
+
+pub(crate) fn run(args: RuntimeArgs) -> anyhow::Result<ExitCode> {
+    terminal::start_log("info", LogFormat::Text)?;
+    assemble::tokio_runtime()?.block_on(async {
+        let state = args.state_dir.unwrap_or_else(assemble::state_dir);
+        let place = RuntimePlace {
+            state_dir: state.clone(),
+            shared_dir: state,
+            layouts: args.image_layout,
+            insecure_registries: args.insecure_registry,
+            node_address: args.node_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            pod_addresses: wasm::PodAddressMode::Auto,
+        };
+        let runtime = assemble::open_runtime(place).await?;
+        tracing::info!(socket = %args.listen.display(), "serving CRI");
+        let served = cri::serve_unix(&args.listen, runtime.routes(), assemble::asked_to_stop()).await;
+        served.with_context(|| format!("serving CRI on {}", args.listen.display()))?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
