@@ -3,6 +3,7 @@
 //! Comes in: this repository's sources. Goes out: an OCI layout of guest images, a running control plane, cluster
 //! verbs for tests. Never here: anything the product itself depends on.
 
+mod cache;
 pub mod cluster;
 pub mod control_plane;
 pub mod guests;

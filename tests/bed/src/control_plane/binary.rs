@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::VERSION;
 use super::slot::eprint;
+use crate::cache;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../controlplane");
 const FILES: [&str; 4] = ["go.mod", "go.sum", "leash.go", "main.go"];
@@ -30,7 +31,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(20);
 /// # Errors
 /// If Go is missing or the build fails; the error then carries the end of its output.
 pub fn binary() -> Result<PathBuf> {
-    let cache = cache_dir()?;
+    let cache = cache::dir()?;
     let built = cache.join(format!("control-plane-{}", fingerprint()?));
     let binary = built.join("control-plane");
     if binary.exists() {
@@ -63,15 +64,6 @@ pub fn binary() -> Result<PathBuf> {
 /// As [`binary`].
 pub fn kubectl() -> Result<PathBuf> {
     Ok(binary()?.with_file_name("kubectl"))
-}
-
-/// `$WASKLET_CACHE`, else `wasklet` under the user's cache directory.
-pub(super) fn cache_dir() -> Result<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("WASKLET_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|dir| dir.join("wasklet")))
-        .or_else(|| variable("HOME").map(|dir| dir.join(".cache/wasklet")))
-        .context("none of WASKLET_CACHE, XDG_CACHE_HOME and HOME says where the control plane may be kept")
 }
 
 fn fingerprint() -> Result<String> {

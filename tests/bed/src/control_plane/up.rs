@@ -10,9 +10,10 @@ use std::process::{Command, ExitStatus};
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::binary::{cache_dir, kubectl};
+use super::binary::kubectl;
 use super::slot::eprint;
 use super::{ControlPlane, Options};
+use crate::cache;
 
 const NODE: &str = "wasklet";
 
@@ -84,7 +85,7 @@ pub fn up_kubectl(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Res
 }
 
 fn current_kubeconfig() -> Result<PathBuf> {
-    Ok(cache_dir()?.join("up.kubeconfig"))
+    Ok(cache::dir()?.join("up.kubeconfig"))
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]

@@ -25,6 +25,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::{command::run, say};
+use crate::cache;
 
 /// The compilation target of every guest; components are made from its core modules.
 pub const TARGET: &str = "wasm32-wasip1";
@@ -52,7 +53,7 @@ impl Toolchain {
         let Some(release) = debian::release() else {
             bail!("the guests need std for {TARGET}: run `rustup target add {TARGET}`");
         };
-        let cache = cache_dir()?;
+        let cache = cache::dir()?;
         fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
 
         // One process makes the toolchain, the others wait for it here; the lock goes with the file handle.
@@ -126,17 +127,4 @@ fn target_is_installed() -> Result<bool> {
         return Ok(false);
     };
     Ok(entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-")))
-}
-
-/// Where things live that outlast a clone: `$WASKLET_CACHE`, else `wasklet` in the user's cache directory.
-fn cache_dir() -> Result<PathBuf> {
-    if let Some(dir) = env::var_os("WASKLET_CACHE").filter(|dir| !dir.is_empty()) {
-        return Ok(dir.into());
-    }
-    let base = env::var_os("XDG_CACHE_HOME")
-        .filter(|dir| !dir.is_empty())
-        .map(PathBuf::from)
-        .or_else(|| env::home_dir().map(|home| home.join(".cache")))
-        .context("no cache directory: set WASKLET_CACHE, XDG_CACHE_HOME or HOME")?;
-    Ok(base.join("wasklet"))
 }
