@@ -4,9 +4,7 @@
 use std::io::Write;
 
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::types::{
-    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
-};
+use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
 
 struct Hello;
 
@@ -28,20 +26,12 @@ fn greeting(path: &str) -> String {
 /// Sends `text` as a plain text answer with status 200.
 fn respond(out: ResponseOutparam, text: &str) {
     let headers = Fields::from_list(&[
-        (
-            "content-type".to_owned(),
-            b"text/plain; charset=utf-8".to_vec(),
-        ),
-        (
-            "content-length".to_owned(),
-            text.len().to_string().into_bytes(),
-        ),
+        ("content-type".to_owned(), b"text/plain; charset=utf-8".to_vec()),
+        ("content-length".to_owned(), text.len().to_string().into_bytes()),
     ])
     .expect("both header names are allowed");
     let response = OutgoingResponse::new(headers);
-    let body = response
-        .body()
-        .expect("the body of a new response is not taken");
+    let body = response.body().expect("the body of a new response is not taken");
     ResponseOutparam::set(out, Ok(response));
 
     // A visitor who has gone away is no fault of ours, so a failed write ends the answer quietly.

@@ -31,11 +31,7 @@ fn run(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
         ["cat", path] => print(&fs::read(path)?)?,
         ["write", path, text] => fs::write(path, text)?,
         ["append", path, text] => {
-            OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path)?
-                .write_all(text.as_bytes())?;
+            OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())?;
         }
         ["list", path] => list(path)?,
         ["mkdir", path] => fs::create_dir(path)?,

@@ -25,21 +25,14 @@ pub fn resolve(name: &str) -> Outcome<()> {
 }
 
 pub fn family(address: SocketAddr) -> IpAddressFamily {
-    if address.is_ipv4() {
-        IpAddressFamily::Ipv4
-    } else {
-        IpAddressFamily::Ipv6
-    }
+    if address.is_ipv4() { IpAddressFamily::Ipv4 } else { IpAddressFamily::Ipv6 }
 }
 
 pub fn to_wasi(address: SocketAddr) -> IpSocketAddress {
     match address {
         SocketAddr::V4(address) => {
             let [a, b, c, d] = address.ip().octets();
-            IpSocketAddress::Ipv4(Ipv4SocketAddress {
-                port: address.port(),
-                address: (a, b, c, d),
-            })
+            IpSocketAddress::Ipv4(Ipv4SocketAddress { port: address.port(), address: (a, b, c, d) })
         }
         SocketAddr::V6(address) => {
             let [a, b, c, d, e, f, g, h] = address.ip().segments();
@@ -59,13 +52,9 @@ pub fn from_wasi(address: IpSocketAddress) -> SocketAddr {
             let (a, b, c, d) = address.address;
             SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), address.port)
         }
-        IpSocketAddress::Ipv6(address) => SocketAddrV6::new(
-            ipv6(address.address),
-            address.port,
-            address.flow_info,
-            address.scope_id,
-        )
-        .into(),
+        IpSocketAddress::Ipv6(address) => {
+            SocketAddrV6::new(ipv6(address.address), address.port, address.flow_info, address.scope_id).into()
+        }
     }
 }
 

@@ -16,7 +16,8 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: sockets [serve | connect ADDRESS:PORT LINE | udp-serve | udp-send ADDRESS:PORT TEXT | resolve NAME]";
+const USAGE: &str =
+    "usage: sockets [serve | connect ADDRESS:PORT LINE | udp-serve | udp-send ADDRESS:PORT TEXT | resolve NAME]";
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 

@@ -54,10 +54,7 @@ pub fn connect(server: SocketAddr, line: &str) -> Outcome<()> {
 }
 
 /// Waits until a step that was started on `socket` has its result.
-fn finished<T>(
-    socket: &TcpSocket,
-    finish: impl Fn(&TcpSocket) -> Result<T, ErrorCode>,
-) -> Result<T, ErrorCode> {
+fn finished<T>(socket: &TcpSocket, finish: impl Fn(&TcpSocket) -> Result<T, ErrorCode>) -> Result<T, ErrorCode> {
     loop {
         match finish(socket) {
             Err(ErrorCode::WouldBlock) => socket.subscribe().block(),
@@ -69,16 +66,10 @@ fn finished<T>(
 /// Waits for something to do: 0 stands for the listener, n for the connection n - 1; in rising order.
 fn ready(listener: &TcpSocket, connections: &[Connection]) -> Vec<usize> {
     let sources: Vec<Pollable> = std::iter::once(listener.subscribe())
-        .chain(
-            connections
-                .iter()
-                .map(|connection| connection.input.subscribe()),
-        )
+        .chain(connections.iter().map(|connection| connection.input.subscribe()))
         .collect();
-    let mut ready: Vec<usize> = poll(&sources.iter().collect::<Vec<_>>())
-        .into_iter()
-        .map(|number| number as usize)
-        .collect();
+    let mut ready: Vec<usize> =
+        poll(&sources.iter().collect::<Vec<_>>()).into_iter().map(|number| number as usize).collect();
     ready.sort_unstable();
     ready
 }
@@ -92,13 +83,7 @@ fn accept(listener: &TcpSocket) -> Outcome<Option<Connection>> {
     };
     let peer = from_wasi(socket.remote_address()?);
     println!("accepted {peer}");
-    Ok(Some(Connection {
-        input,
-        output,
-        _socket: socket,
-        peer,
-        pending: Vec::new(),
-    }))
+    Ok(Some(Connection { input, output, _socket: socket, peer, pending: Vec::new() }))
 }
 
 /// The streams stand before the socket they belong to, because they have to be dropped before it.

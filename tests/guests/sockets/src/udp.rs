@@ -25,38 +25,19 @@ pub fn serve(address: SocketAddr) -> Outcome<()> {
             b"whoami" => peer.to_string().into_bytes(),
             _ => datagram.data,
         };
-        transmit(
-            &outgoing,
-            OutgoingDatagram {
-                data,
-                remote_address: Some(datagram.remote_address),
-            },
-        )?;
+        transmit(&outgoing, OutgoingDatagram { data, remote_address: Some(datagram.remote_address) })?;
     }
 }
 
 /// Sends `text` to `server` and prints both ends' addresses and the answer.
 pub fn send(server: SocketAddr, text: &str) -> Outcome<()> {
-    let any = if server.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
-        "[::]:0"
-    };
+    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = bound(any.parse()?)?;
     let (incoming, outgoing) = socket.stream(Some(to_wasi(server)))?;
     println!("local {}", from_wasi(socket.local_address()?));
     println!("peer {}", from_wasi(socket.remote_address()?));
-    transmit(
-        &outgoing,
-        OutgoingDatagram {
-            data: text.as_bytes().to_vec(),
-            remote_address: None,
-        },
-    )?;
-    println!(
-        "answer {}",
-        String::from_utf8_lossy(&receive(&incoming)?.data)
-    );
+    transmit(&outgoing, OutgoingDatagram { data: text.as_bytes().to_vec(), remote_address: None })?;
+    println!("answer {}", String::from_utf8_lossy(&receive(&incoming)?.data));
     Ok(())
 }
 
@@ -81,10 +62,7 @@ fn receive(incoming: &IncomingDatagramStream) -> Result<IncomingDatagram, ErrorC
     }
 }
 
-fn transmit(
-    outgoing: &OutgoingDatagramStream,
-    datagram: OutgoingDatagram,
-) -> Result<(), ErrorCode> {
+fn transmit(outgoing: &OutgoingDatagramStream, datagram: OutgoingDatagram) -> Result<(), ErrorCode> {
     while outgoing.check_send()? == 0 {
         outgoing.subscribe().block();
     }
