@@ -115,12 +115,6 @@ fn is_gone(observed: &Observed) -> bool {
 }
 
 impl Observed {
-    /// Whether some source still wants to see the pod's end.
-    #[must_use]
-    pub fn has_api_object(&self) -> bool {
-        self.ending.is_none_or(|ending| ending.cause != EndingCause::Removed)
-    }
-
     /// The sandbox containers can be created in: the newest, if it is ready.
     #[must_use]
     pub fn ready_sandbox(&self) -> Option<&crate::observed::Sandbox> {

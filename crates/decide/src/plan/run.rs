@@ -146,7 +146,7 @@ fn bring_up(draft: &mut Draft<'_>, container: &Container, need: &Need<'_>, sandb
                     image: image.id.clone(),
                 },
             };
-            draft.act(action, format!("container {name} is to run for the {} time", ordinal(*attempt)));
+            draft.act(action, format!("container {name} is to run (attempt {attempt})"));
         }
         Need::Start(instance) => {
             let action = Action::StartContainer { container: name.clone(), id: instance.id.clone() };
@@ -269,14 +269,6 @@ pub(super) fn collect_garbage(draft: &mut Draft<'_>) {
             }
             SandboxState::NotReady | SandboxState::Ready => {}
         }
-    }
-}
-
-fn ordinal(attempt: u32) -> String {
-    match attempt {
-        0 => "first".into(),
-        1 => "second".into(),
-        _ => format!("{}th", attempt.saturating_add(1)),
     }
 }
 

@@ -1,0 +1,211 @@
+//! A container runtime of a few lists: what it is told to do, it does at once; containers live as scripted.
+
+use decide::event::{Image, ImageOrigin, Outcome, RuntimeView};
+use decide::names::{ContainerId, ContainerName, ImageId, SandboxId};
+use decide::observed::{Exit, Instance, InstanceState, Sandbox, SandboxState};
+use decide::plan::Action;
+use decide::pod::Pod;
+use decide::time::{Timestamp, after};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How one instance of a container lives.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Life {
+    /// Its exit code, if it ends by itself.
+    #[serde(default)]
+    pub(crate) exits: Option<i32>,
+    /// After how many seconds.
+    #[serde(default)]
+    pub(crate) after: u64,
+    /// How many seconds it takes to stop when asked to.
+    #[serde(default)]
+    pub(crate) stops_in: u64,
+}
+
+/// The runtime.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Runtime {
+    pub(crate) sandboxes: Vec<Sandbox>,
+    pub(crate) containers: Vec<(ContainerName, Instance)>,
+    /// Images on the node.
+    pub(crate) images: BTreeSet<String>,
+    /// Lives of successive instances; the last one goes for all that follow.
+    pub(crate) lives: BTreeMap<String, Vec<Life>>,
+    /// Successful starts, by container.
+    pub(crate) starts: BTreeMap<ContainerName, u32>,
+    /// When instances will exit, and how.
+    exits: BTreeMap<ContainerId, (Timestamp, i32)>,
+    used_ids: BTreeSet<String>,
+}
+
+impl Runtime {
+    pub(crate) fn view(&self, as_of: Timestamp) -> RuntimeView {
+        RuntimeView { as_of, sandboxes: self.sandboxes.clone(), containers: self.containers.clone() }
+    }
+
+    pub(crate) fn next_exit(&self) -> Option<Timestamp> {
+        self.exits.values().map(|(at, _)| *at).min()
+    }
+
+    /// Containers whose time has come end.
+    pub(crate) fn advance(&mut self, now: Timestamp) {
+        let due: Vec<_> =
+            self.exits.iter().filter(|(_, (at, _))| *at <= now).map(|(id, exit)| (id.clone(), *exit)).collect();
+        for (id, (at, code)) in due {
+            self.end(&id, code, at);
+        }
+    }
+
+    pub(crate) fn stop_time(&self, id: &ContainerId) -> Duration {
+        let life = self.containers.iter().find(|(_, instance)| instance.id == *id);
+        let life = life.and_then(|(name, instance)| self.life(name, instance.attempt));
+        life.map_or(Duration::ZERO, |life| Duration::from_secs(life.stops_in))
+    }
+
+    fn life(&self, name: &ContainerName, attempt: u32) -> Option<&Life> {
+        let lives = self.lives.get(name.as_str())?;
+        lives.get(usize::try_from(attempt).unwrap()).or(lives.last())
+    }
+
+    /// An instance ends; does nothing if it does not run.
+    pub(crate) fn end(&mut self, id: &ContainerId, code: i32, at: Timestamp) {
+        self.exits.remove(id);
+        for (_, instance) in self.containers.iter_mut().filter(|(_, instance)| instance.id == *id) {
+            if let InstanceState::Running { started_at } = instance.state {
+                let reason = if code == 0 { "Completed" } else { "Error" };
+                instance.state = InstanceState::Exited(Exit {
+                    started_at: Some(started_at),
+                    finished_at: at,
+                    code,
+                    reason: reason.into(),
+                    message: String::new(),
+                });
+            }
+        }
+    }
+
+    /// The newest sandbox dies with everything in it.
+    pub(crate) fn sandbox_dies(&mut self, now: Timestamp) {
+        let Some(sandbox) = self.sandboxes.last_mut() else {
+            return;
+        };
+        sandbox.state = SandboxState::NotReady;
+        let id = sandbox.id.clone();
+        self.end_all_in(&id, now);
+    }
+
+    fn end_all_in(&mut self, sandbox: &SandboxId, now: Timestamp) {
+        let inside: Vec<_> = self.containers.iter().filter(|(_, instance)| instance.sandbox == *sandbox).collect();
+        let inside: Vec<_> = inside.into_iter().map(|(_, instance)| instance.id.clone()).collect();
+        for id in inside {
+            self.end(&id, 137, now);
+        }
+    }
+
+    /// The runtime loses every trace of a container.
+    pub(crate) fn forget(&mut self, container: &str) {
+        let lost = |name: &ContainerName| name.as_str() == container;
+        for (_, instance) in self.containers.iter().filter(|(name, _)| lost(name)) {
+            self.exits.remove(&instance.id);
+        }
+        self.containers.retain(|(name, _)| !lost(name));
+    }
+
+    fn fresh_id(&mut self, wanted: String) -> String {
+        let mut id = wanted;
+        while !self.used_ids.insert(id.clone()) {
+            id.push('x');
+        }
+        id
+    }
+
+    pub(crate) fn perform(&mut self, action: Action, pod: &Pod, now: Timestamp) -> Outcome {
+        match action {
+            Action::PrepareVolumes => Outcome::VolumesPrepared(Ok(())),
+            Action::ReleaseVolumes => Outcome::VolumesReleased(Ok(())),
+            Action::RunSandbox { attempt } => {
+                let id = SandboxId::from(self.fresh_id(format!("sandbox-{attempt}")));
+                let ips = vec![IpAddr::from([10, 0, 0, u8::try_from(attempt + 1).unwrap_or(255)])];
+                let sandbox = Sandbox { id, attempt, state: SandboxState::Ready, ips, created_at: now };
+                self.sandboxes.push(sandbox.clone());
+                Outcome::SandboxRun(Ok(sandbox))
+            }
+            Action::StopSandbox { id } => {
+                for sandbox in self.sandboxes.iter_mut().filter(|sandbox| sandbox.id == id) {
+                    sandbox.state = SandboxState::NotReady;
+                }
+                self.end_all_in(&id, now);
+                Outcome::SandboxStopped { id, result: Ok(()) }
+            }
+            Action::RemoveSandbox { id } => {
+                self.end_all_in(&id, now);
+                self.sandboxes.retain(|sandbox| sandbox.id != id);
+                self.containers.retain(|(_, instance)| instance.sandbox != id);
+                Outcome::SandboxRemoved { id, result: Ok(()) }
+            }
+            Action::PullImage { container, image } => {
+                let took = Duration::from_millis(1500);
+                let origin = match self.images.insert(image.clone()) {
+                    true => ImageOrigin::Pulled { took, waited: took, bytes: 65_536 },
+                    false => ImageOrigin::Present,
+                };
+                let id = ImageId::from(format!("sha256:{image}"));
+                let reference = format!("{image}@sha256:0123");
+                Outcome::ImagePulled { container, result: Ok(Image { name: image, id, reference, origin }) }
+            }
+            Action::CreateContainer { container, sandbox, attempt, image } => {
+                let spec = pod.containers.get(&container).unwrap();
+                let instance = Instance {
+                    id: ContainerId::from(self.fresh_id(format!("{container}-{attempt}"))),
+                    attempt,
+                    sandbox,
+                    image: spec.image.clone(),
+                    image_reference: image.to_string(),
+                    held: true,
+                    state: InstanceState::Created,
+                };
+                self.containers.push((container.clone(), instance.clone()));
+                Outcome::ContainerCreated { container, attempt, result: Ok(instance) }
+            }
+            Action::StartContainer { container, id } => {
+                let life = self.containers.iter().find(|(_, instance)| instance.id == id);
+                let life = life.and_then(|(name, instance)| self.life(name, instance.attempt));
+                if let Some((Some(code), after_seconds)) = life.map(|life| (life.exits, life.after)) {
+                    self.exits.insert(id.clone(), (after(now, Duration::from_secs(after_seconds)), code));
+                }
+                for (_, instance) in self.containers.iter_mut().filter(|(_, instance)| instance.id == id) {
+                    if instance.state == InstanceState::Created {
+                        instance.state = InstanceState::Running { started_at: now };
+                        *self.starts.entry(container.clone()).or_default() += 1;
+                    }
+                }
+                Outcome::ContainerStarted { container, id, result: Ok(now) }
+            }
+            Action::StopContainer { container, id, grace, .. } => {
+                let code = if self.stop_time(&id) >= grace.max(Duration::from_millis(1)) { 137 } else { 143 };
+                self.end(&id, code, now);
+                let held = self.containers.iter().find(|(_, instance)| instance.id == id);
+                let exit = held.and_then(|(_, instance)| instance.exit().cloned());
+                Outcome::ContainerStopped { container, id, result: Ok(exit.unwrap_or_else(|| Exit::lost(None, now))) }
+            }
+            Action::RemoveContainer { container, id } => {
+                self.exits.remove(&id);
+                self.containers.retain(|(_, instance)| instance.id != id);
+                Outcome::ContainerRemoved { container, id, result: Ok(()) }
+            }
+        }
+    }
+
+    /// The largest number of instances of one container that execute now.
+    pub(crate) fn most_alive(&self) -> usize {
+        let mut alive: BTreeMap<&ContainerName, usize> = BTreeMap::new();
+        for (name, instance) in &self.containers {
+            *alive.entry(name).or_default() += usize::from(matches!(instance.state, InstanceState::Running { .. }));
+        }
+        alive.values().copied().max().unwrap_or(0)
+    }
+}
