@@ -118,6 +118,10 @@ async fn a_blob_removed_during_a_pull_is_noticed_at_the_commit() {
     let pulling = record(store, "b", "config 2", "shared").await;
     store.remove(image.id).unwrap();
     assert!(matches!(store.commit(pulling), Err(StoreError::BlobGone(gone)) if gone == image.wasm.digest));
+
+    let pulling = record(store, "b", "config 2", "wasm").await;
+    fs::remove_file(store.blob_path(&pulling.id.0)).unwrap();
+    assert!(matches!(store.commit(pulling), Err(StoreError::BlobGone(_))));
     assert_eq!(store.list().unwrap(), []);
 }
 

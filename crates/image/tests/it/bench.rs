@@ -42,6 +42,7 @@ pub(crate) fn bench_with(change: impl FnOnce(&mut PullerOptions)) -> Bench {
     options.limits = Limits {
         stall_timeout: Duration::from_millis(500),
         manifest_timeout: Duration::from_secs(5),
+        layer_timeout: Duration::from_secs(10),
         pause: Duration::from_millis(1),
         ..Limits::default()
     };

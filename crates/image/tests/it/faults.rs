@@ -83,6 +83,18 @@ async fn a_connection_on_which_nothing_comes_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_registry_that_drips_is_given_up() {
+    let registry = Registry::start().await;
+    let bench = bench_with(|options| options.limits.layer_timeout = std::time::Duration::from_secs(1));
+    registry.artifact("v1", &packed(&module("a")));
+    registry.fail(Route::Blobs, Fault::Drip, ALWAYS);
+    let error = bench.pull(&registry.reference("app:v1")).await.unwrap_err();
+    assert_eq!(error.kind(), PullErrorKind::Unavailable);
+    assert!(error.message().contains("it took longer than 1 s"), "{error}");
+    assert_eq!((registry.asked(Route::Blobs), bench.unfinished()), (1, 0));
+}
+
+#[tokio::test]
 async fn content_that_does_not_match_its_digest_is_not_stored() {
     let (_registry, bench, result) = pull_with(Route::Blobs, Fault::Lie, ALWAYS).await;
     let error = result.unwrap_err();

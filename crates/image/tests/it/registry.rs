@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     BreakOff,
     /// Half of the body, then silence.
     Stall,
+    /// A byte now and then.
+    Drip,
     /// The body, and then more of it than announced.
     GoOn,
 }
@@ -246,6 +248,13 @@ fn answer(fault: Option<Fault>, media_type: &str, content: Bytes) -> Response {
         Some(Fault::Stall) => {
             let parts = stream::iter([Ok::<_, std::io::Error>(half)]).chain(stream::pending());
             (announced, Body::from_stream(parts)).into_response()
+        }
+        Some(Fault::Drip) => {
+            let bytes = stream::iter(content).then(|byte| async move {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                Ok::<_, std::io::Error>(Bytes::from(vec![byte]))
+            });
+            (announced, Body::from_stream(bytes)).into_response()
         }
         Some(Fault::GoOn) => {
             let parts = stream::repeat_with(move || Ok::<_, std::io::Error>(content.clone()));
