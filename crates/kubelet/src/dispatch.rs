@@ -115,7 +115,7 @@ impl Dispatcher {
         self.shared.tables.desired.set(uid.clone(), DesiredPod { object: Arc::clone(&object), origin });
         match parse::parse(object) {
             Ok(pod) => self.run_pod(origin, Arc::new(pod)),
-            Err(refused) => self.refuse(origin, refused),
+            Err(refused) => self.refuse(origin, *refused),
         }
     }
 

@@ -17,13 +17,14 @@ use cri::Client;
 use cri::client::CallError;
 use decide::event::{Failure, Outcome};
 use decide::names::{ContainerId, ContainerName, ImageId, SandboxId};
-use decide::observed::{Instance, InstanceState, Sandbox};
+use decide::observed::{Exit, Instance, InstanceState, Sandbox};
 use decide::plan::Action;
 use decide::pod::{Container, Pod, Resources};
 use decide::report::Report;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
+use crate::clock::Clock;
 use crate::dns::{DnsSettings, dns_config};
 use crate::environment::{Addresses, container_environment};
 use crate::objects::Objects;
@@ -45,6 +46,8 @@ pub struct Effects {
     pub allocatable: watch::Receiver<Resources>,
     /// Image pulls that may run at once.
     pub pulls: Arc<Semaphore>,
+    /// The time.
+    pub clock: Clock,
 }
 
 /// What an effect needs to know of its pod beside the action.
@@ -79,7 +82,7 @@ impl Effects {
                 let result = self.runtime.remove_pod_sandbox(id.as_str()).await;
                 Outcome::SandboxRemoved { id, result: gone_is_done(result, "RemovePodSandboxError") }
             }
-            Action::PullImage { container } => {
+            Action::PullImage { container, .. } => {
                 let result = match pod.containers.get(&container) {
                     Some(spec) => self.ensure_image(pod, spec, say).await,
                     None => Err(unknown_container(&container)),
@@ -98,8 +101,8 @@ impl Effects {
                 Outcome::ContainerStarted { container, id, result }
             }
             Action::StopContainer { container, id, grace, .. } => {
-                let result = self.runtime.stop_container(id.as_str(), grace).await;
-                Outcome::ContainerStopped { container, id, result: gone_is_done(result, "KillContainerError") }
+                let result = self.stop_container(&id, grace).await;
+                Outcome::ContainerStopped { container, id, result }
             }
             Action::RemoveContainer { container, id } => {
                 let result = self.runtime.remove_container(id.as_str()).await;
@@ -156,6 +159,23 @@ impl Effects {
         let id = self.runtime.create_container(sandbox.as_str(), config, sandbox_config).await.map_err(failed)?;
         let status = self.runtime.container_status(&id).await.map_err(failed)?;
         Ok(view::instance(&status, sandbox.as_str()))
+    }
+
+    async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<Exit, Failure> {
+        let failed = |error: CallError| Failure::new("KillContainerError", format!("{error}: {}", error.message()));
+        let status = match self.runtime.stop_container(id.as_str(), grace).await {
+            Ok(()) => self.runtime.container_status(id.as_str()).await,
+            Err(error) => Err(error),
+        };
+        let status = match status {
+            Ok(status) => status,
+            Err(error) if error.is_not_found() => return Ok(Exit::lost(None, self.clock.now())),
+            Err(error) => return Err(failed(error)),
+        };
+        match view::instance(&status, "").state {
+            InstanceState::Exited(exit) => Ok(exit),
+            _ => Err(Failure::new("KillContainerError", format!("container {id} still runs after its stop"))),
+        }
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<Timestamp, Failure> {

@@ -110,6 +110,7 @@ impl Kubelet {
             pod_logs: setup.pod_logs,
             allocatable: setup.allocatable,
             pulls: Arc::new(Semaphore::new(setup.parallel_pulls.max(1))),
+            clock: setup.clock,
         };
         let shared = Shared {
             effects,

@@ -135,7 +135,8 @@ async fn write(client: &kube::Client, row: &ObservedPod, last: Option<&PodStatus
     let mut result = Written::Nothing;
     if had != Some(&row.status) {
         let body = patch::status_patch(uid, had, &row.status);
-        let call = pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(body));
+        let (parameters, body) = (PatchParams::default(), Patch::Strategic(body));
+        let call = pods.patch_status(name, &parameters, &body);
         match outcome(tokio::time::timeout(WRITE_TIMEOUT, call).await, namespace, name, "patching the status") {
             Written::Nothing => result = Written::Status(Box::new(row.status.clone())),
             other => return other,

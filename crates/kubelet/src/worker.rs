@@ -165,9 +165,7 @@ impl Worker {
         match wanted {
             Wanted::Pod(pod) => {
                 self.pod = Arc::clone(&pod);
-                if let Err(failure) = self.shared.effects.volumes.update(&pod) {
-                    tracing::debug!(pod = %pod.name, "updating volumes: {}", failure.message);
-                }
+                self.shared.effects.volumes.update(&pod);
                 self.apply(Event::Desired(pod));
             }
             Wanted::Gone => {
@@ -182,7 +180,7 @@ impl Worker {
         let now = self.shared.clock.now();
         let plan = plan::next(&self.pod, &self.observed, now);
         self.say(plan::announcements(self.previous.as_ref(), &plan));
-        self.observed.accept(&plan, now);
+        self.observed.accept(&plan);
         for planned in &plan.actions {
             tracing::debug!(pod = %self.pod.name, uid = %self.pod.uid, why = planned.why, "{:?}", planned.action);
             self.say(planned.announce.clone());

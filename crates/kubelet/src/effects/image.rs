@@ -24,7 +24,7 @@ impl Effects {
         };
         let present = self.image_status(&spec).await?;
         match (container.pull_policy, present) {
-            (PullPolicy::IfNotPresent | PullPolicy::Never, Some(image)) => Ok(found(&image, ImageOrigin::Present)),
+            (PullPolicy::IfNotPresent | PullPolicy::Never, Some(image)) => Ok(found(&container.image, &image, ImageOrigin::Present)),
             (PullPolicy::Never, None) => {
                 let message = format!("Container image \"{}\" is not present with pull policy of Never", container.image);
                 Err(Failure::new("ErrImageNeverPull", message))
@@ -47,7 +47,7 @@ impl Effects {
             Failure::new("ImageInspectError", message)
         })?;
         let origin = ImageOrigin::Pulled { took: began.elapsed(), waited: asked.elapsed(), bytes: image.size };
-        Ok(found(&image, origin))
+        Ok(found(&container.image, &image, origin))
     }
 
     async fn image_status(&self, spec: &v1::ImageSpec) -> Result<Option<v1::Image>, Failure> {
@@ -73,7 +73,7 @@ fn pull_failure(error: CallError) -> Failure {
     }
 }
 
-fn found(image: &v1::Image, origin: ImageOrigin) -> Image {
+fn found(name: &str, image: &v1::Image, origin: ImageOrigin) -> Image {
     let reference = image.repo_digests.first().unwrap_or(&image.id).clone();
-    Image { id: ImageId::from(image.id.as_str()), reference, origin }
+    Image { name: name.to_owned(), id: ImageId::from(image.id.as_str()), reference, origin }
 }

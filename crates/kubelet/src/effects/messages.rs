@@ -114,7 +114,7 @@ pub fn container(
         command: environment.command,
         args: environment.args,
         working_dir: container.working_dir.clone().unwrap_or_default(),
-        envs: environment.env.into_iter().map(|(key, value)| v1::KeyValue { key, value }).collect(),
+        envs: environment.env.into_iter().map(|(key, value)| v1::KeyValue { key, value: value.into_bytes() }).collect(),
         mounts,
         labels: identity(pod).container_labels(container.name.as_str()).into_iter().collect(),
         annotations: annotations.into_iter().collect(),
@@ -125,8 +125,6 @@ pub fn container(
         linux: Some(v1::LinuxContainerConfig {
             resources: Some(resources(&container.requests, &container.limits)),
             security_context: Some(v1::LinuxContainerSecurityContext {
-                run_as_user: container.run_as_user.map(|value| v1::Int64Value { value }),
-                run_as_group: container.run_as_group.map(|value| v1::Int64Value { value }),
                 readonly_rootfs: container.read_only_root,
                 ..Default::default()
             }),

@@ -90,8 +90,9 @@ impl Tokens {
         let account = format!("{}/{}", request.namespace, request.service_account);
         let accounts: kube::Api<ServiceAccount> = kube::Api::namespaced(self.client.clone(), &request.namespace);
         let body = authentication::TokenRequest {
-            spec: authentication::TokenRequestSpec {
-                audiences: Some(request.audience.clone()).filter(|audience| !audience.is_empty()).into_iter().collect(),
+            spec: Some(authentication::TokenRequestSpec {
+                attestations: None,
+                audiences: Some(vec![request.audience.clone()]).filter(|_| !request.audience.is_empty()),
                 bound_object_ref: Some(authentication::BoundObjectReference {
                     api_version: Some("v1".to_owned()),
                     kind: Some("Pod".to_owned()),
@@ -99,7 +100,7 @@ impl Tokens {
                     uid: Some(request.pod_uid.as_str().to_owned()),
                 }),
                 expiration_seconds: i64::try_from(request.expiration.as_secs()).ok(),
-            },
+            }),
             ..authentication::TokenRequest::default()
         };
         let asked_at = Timestamp::now();
@@ -109,11 +110,14 @@ impl Tokens {
             Ok(answer) => answer.map_err(|source| ObjectError::Token { account: account.clone(), source: Box::new(source) })?,
             Err(_) => return Err(ObjectError::NoAnswer { kind: "the token of ServiceAccount", name: account }),
         };
-        let status = answer.status.ok_or(ObjectError::NoAnswer { kind: "the token of ServiceAccount", name: account })?;
-        let expires_at = status.expiration_timestamp.0;
+        let status = answer.status.unwrap_or_default();
+        let (Some(token), Some(expires_at)) = (status.token, status.expiration_timestamp) else {
+            return Err(ObjectError::NoAnswer { kind: "the token of ServiceAccount", name: account });
+        };
+        let expires_at = expires_at.0;
         let life = decide::time::between(asked_at, expires_at);
         // Jitter keeps a thousand pods that started together from renewing together.
         let due = life.mul_f64(RENEW_AT - rand::random::<f64>() * 0.05).min(RENEW_AFTER);
-        Ok(Token { token: status.token, renew_at: decide::time::after(asked_at, due), expires_at })
+        Ok(Token { token, renew_at: decide::time::after(asked_at, due), expires_at })
     }
 }

@@ -169,8 +169,8 @@ where
     match seen {
         Some(mut seen) => {
             let answered = timeout(FIRST_ANSWER, seen.wait_for(|seen| matches!(seen, Seen::Object(_)))).await;
-            match answered.as_deref() {
-                Ok(Ok(seen)) => match &**seen {
+            match answered {
+                Ok(Ok(seen)) => match &*seen {
                     Seen::Object(object) => Ok(object.clone()),
                     Seen::Nothing => Err(no_answer()),
                 },
