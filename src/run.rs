@@ -19,6 +19,7 @@ use decide::admission::Capacity;
 use decide::pod::Resources;
 use kubelet::clock::Clock;
 use kubelet::dns::DnsSettings;
+use kubelet::events::Recorder;
 use kubelet::objects::Objects;
 use kubelet::sources::{Change, files};
 use kubelet::tables::Origin;
@@ -151,6 +152,7 @@ fn run_directory(state: &Path) -> anyhow::Result<tempfile::TempDir> {
 
 fn start_kubelet(args: &RunArgs, place: &Path, runtime: cri::Client, target: &Target) -> Kubelet {
     let manifest = &target.manifest;
+    let (recorder, records) = Recorder::new();
     Kubelet::start(Setup {
         node_name: NODE_NAME.to_owned(),
         runtime,
@@ -166,6 +168,8 @@ fn start_kubelet(args: &RunArgs, place: &Path, runtime: cri::Client, target: &Ta
         capacity: fixed(Capacity::unlimited()),
         allocatable: fixed(Resources::default()),
         host_ips: fixed(vec![args.node_ip]),
+        recorder,
+        records,
         clock: Clock::System,
     })
 }

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::dispatch::{Dispatcher, Node};
 use crate::dns::DnsSettings;
 use crate::effects::Effects;
-use crate::events::{self, Recorder};
+use crate::events::{self, EventRecord, Recorder};
 use crate::hints::{self, Hints};
 use crate::objects::Objects;
 use crate::sources::files::FileSource;
@@ -61,6 +61,10 @@ pub struct Setup {
     pub allocatable: watch::Receiver<Resources>,
     /// The node's addresses, the primary one first.
     pub host_ips: watch::Receiver<Vec<IpAddr>>,
+    /// Where events are told…
+    pub recorder: Recorder,
+    /// …and where they come out, to be written here.
+    pub records: mpsc::Receiver<EventRecord>,
     /// The time.
     pub clock: Clock,
 }
@@ -68,7 +72,6 @@ pub struct Setup {
 /// The pod half at work. Dropping it stops the work and leaves the runtime's containers alone.
 pub struct Kubelet {
     tables: Arc<Tables>,
-    recorder: Recorder,
     changes: mpsc::Sender<Change>,
     _tasks: JoinSet<()>,
 }
@@ -80,18 +83,17 @@ impl Kubelet {
         let tables = Arc::new(Tables::default());
         let publisher = Publisher::default();
         let hints = Arc::new(Hints::default());
-        let (recorder, records) = Recorder::new();
         let (changes, queue) = mpsc::channel(CHANGES);
         let mut sources = Vec::new();
         match setup.api {
             Some(client) => {
                 sources.push(Origin::Api);
-                tasks.spawn(events::write_events(client.clone(), setup.node_name.clone(), records));
+                tasks.spawn(events::write_events(client.clone(), setup.node_name.clone(), setup.records));
                 tasks.spawn(status::publish(client.clone(), Arc::clone(&tables), publisher.clone()));
                 tasks.spawn(api::watch_pods(client, setup.node_name, changes.clone()));
             }
             None => {
-                tasks.spawn(events::drain_events(records));
+                tasks.spawn(events::drain_events(setup.records));
             }
         }
         if let Some(source) = setup.files {
@@ -116,23 +118,18 @@ impl Kubelet {
             effects,
             tables: Arc::clone(&tables),
             publisher,
-            recorder: recorder.clone(),
+            recorder: setup.recorder,
             hints,
             clock: setup.clock,
         };
         let node = Node { host_ips: setup.host_ips, capacity: setup.capacity };
         tasks.spawn(Dispatcher::new(Arc::new(shared), node, sources).run(queue));
-        Self { tables, recorder, changes, _tasks: tasks }
+        Self { tables, changes, _tasks: tasks }
     }
 
     /// What is desired and what is observed.
     pub fn tables(&self) -> &Arc<Tables> {
         &self.tables
-    }
-
-    /// Where to tell what happened on the node.
-    pub fn recorder(&self) -> &Recorder {
-        &self.recorder
     }
 
     /// Where pods come in by hand.

@@ -1,0 +1,188 @@
+//! `wasklet kubelet`: a node of a cluster, or of static pods alone.
+//!
+//! Comes in: the kubelet's flags. Goes out: the runtime half (in this process, or behind a socket), the pod half, the node
+//! object and the kubelet's HTTP API, until SIGTERM.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use decide::admission::Capacity;
+use decide::pod::Resources;
+use k8s_openapi::api::core::v1::Node;
+use kubelet::clock::Clock;
+use kubelet::config::{Config, Host, LogFormat as Format, RuntimeEndpoint};
+use kubelet::dns::DnsSettings;
+use kubelet::flags::KubeletFlags;
+use kubelet::node::{NodeAgent, NodeView};
+use kubelet::objects::Objects;
+use kubelet::sources::files::FileSource;
+use kubelet::{Kubelet, Setup, node};
+use tokio::sync::watch;
+
+use crate::assemble::{self, RuntimePlace};
+use crate::terminal::{self, LogFormat};
+
+/// How long the node object may take before pods are admitted by what the machine alone says.
+const NODE_KNOWN: Duration = Duration::from_secs(30);
+
+pub(crate) fn run(flags: &KubeletFlags) -> anyhow::Result<ExitCode> {
+    let config = Config::resolve(flags, &Host::detect())?;
+    start_log(&config)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let tokio = assemble::tokio_runtime()?;
+    let result = tokio.block_on(run_node(Arc::new(config)));
+    tokio.shutdown_background();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn start_log(config: &Config) -> anyhow::Result<()> {
+    // klog's numbers: 2 is what nodes run with, 4 and more is debugging.
+    let level = match config.verbosity {
+        0..=3 => "info",
+        _ => "debug,hyper=info,h2=info,tower=info,kube=info,cranelift=info,wasmtime=info",
+    };
+    let format = match config.log_format {
+        Format::Text => LogFormat::Text,
+        Format::Json => LogFormat::Json,
+    };
+    terminal::start_log(level, format)
+}
+
+async fn run_node(config: Arc<Config>) -> anyhow::Result<()> {
+    let api = match &config.kubeconfig {
+        Some(path) => Some(kubelet::api::connect(path).await?),
+        None if config.static_pod_path.is_some() => None,
+        None => bail!("nothing to run: give --kubeconfig to join a cluster, or --pod-manifest-path to run static pods"),
+    };
+    let host_ips = node::addresses(&config.node);
+    let (runtime, embedded) = connect_runtime(&config, &host_ips).await?;
+    let kubelet_parts = assemble_kubelet(&config, api, runtime, host_ips).await?;
+    assemble::asked_to_stop().await;
+    tracing::info!("stopping; pods are left to the next start");
+    drop(kubelet_parts);
+    if let Some(runtime) = embedded {
+        runtime.shutdown().await;
+    }
+    Ok(())
+}
+
+/// The runtime half: in this process, or where the configuration says.
+async fn connect_runtime(
+    config: &Config,
+    host_ips: &[IpAddr],
+) -> anyhow::Result<(cri::Client, Option<Arc<wasm::Runtime>>)> {
+    let socket = match &config.runtime {
+        RuntimeEndpoint::Embedded => {
+            let place = RuntimePlace {
+                state_dir: config.root_dir.join("runtime"),
+                shared_dir: config.root_dir.clone(),
+                layouts: config.images.layouts.clone(),
+                insecure_registries: config.images.insecure_registries.clone(),
+                node_address: *host_ips.first().context("this machine has no address for pods; --node-ip gives one")?,
+                pod_addresses: wasm::PodAddressMode::Auto,
+            };
+            let runtime = assemble::open_runtime(place).await?;
+            let client = cri::Client::with_request_timeout(cri::in_memory(runtime.routes()), config.runtime_request_timeout);
+            return Ok((client, Some(runtime)));
+        }
+        RuntimeEndpoint::Unix(socket) => socket,
+    };
+    let channel = cri::unix(&socket.to_string_lossy())?;
+    let client = cri::Client::with_request_timeout(channel, config.runtime_request_timeout);
+    let version = client.version().await.map_err(|error| anyhow::anyhow!("{error}: {}", error.message()))?;
+    tracing::info!(socket = %socket.display(), runtime = version.runtime_name, version = version.runtime_version, "connected");
+    Ok((client, None))
+}
+
+/// What runs until it is dropped.
+struct Parts {
+    _kubelet: Kubelet,
+    _tasks: tokio::task::JoinSet<()>,
+}
+
+async fn assemble_kubelet(
+    config: &Arc<Config>,
+    api: Option<kube::Client>,
+    runtime: cri::Client,
+    host_ips: Vec<IpAddr>,
+) -> anyhow::Result<Parts> {
+    let clock = Clock::System;
+    let mut tasks = tokio::task::JoinSet::new();
+    let objects = match &api {
+        Some(client) => Objects::of_api(client.clone()),
+        None => Objects::of_manifest(Vec::new(), Vec::new()),
+    };
+    let (recorder, records) = kubelet::events::Recorder::new();
+    let serving = config.server.enabled;
+    let (agent, view) = NodeAgent::new(node::Setup {
+        api: api.clone(),
+        runtime: runtime.clone(),
+        config: Arc::clone(config),
+        kubelet_port: serving.then(|| config.server.address.port()),
+        recorder: recorder.clone(),
+        clock,
+    });
+    tasks.spawn(agent.run());
+    let (capacity, allocatable) = follow_capacity(view.clone(), config.node.max_pods, &mut tasks);
+    // Pods are admitted by what the node can hold, so the node must be known first; but pods that are there already do
+    // not wait for an API server that is away.
+    let mut object = view.object.clone();
+    if tokio::time::timeout(NODE_KNOWN, object.wait_for(Option::is_some)).await.is_err() {
+        tracing::warn!("the Node object is not known after {NODE_KNOWN:?}; admitting pods without it");
+    }
+    let files = config.static_pod_path.clone().map(|path| FileSource {
+        path,
+        node_name: config.node_name.clone(),
+        name_suffix: true,
+        period: config.file_check_frequency,
+    });
+    let kubelet = Kubelet::start(Setup {
+        node_name: config.node_name.clone(),
+        runtime: runtime.clone(),
+        api: api.clone(),
+        files,
+        by_hand: false,
+        objects,
+        root_dir: config.root_dir.clone(),
+        pod_logs: config.pod_logs_dir.clone(),
+        sync_frequency: config.sync_frequency,
+        dns: DnsSettings::of_config(&config.dns)?,
+        parallel_pulls: 1,
+        capacity,
+        allocatable,
+        host_ips: watch::channel(host_ips).1,
+        recorder,
+        records,
+        clock,
+    });
+    Ok(Parts { _kubelet: kubelet, _tasks: tasks })
+}
+
+/// Keeps what pods may use as the Node object says it.
+fn follow_capacity(
+    view: NodeView,
+    max_pods: u32,
+    tasks: &mut tokio::task::JoinSet<()>,
+) -> (watch::Receiver<Capacity>, watch::Receiver<Resources>) {
+    let (capacity, capacities) = watch::channel(Capacity::of_pods(max_pods));
+    let (allocatable, allocatables) = watch::channel(Resources::default());
+    let mut object = view.object;
+    tasks.spawn(async move {
+        loop {
+            if let Some(node) = object.borrow_and_update().clone() {
+                let known = Capacity::of(&node, max_pods);
+                allocatable.send_replace(known.allocatable);
+                capacity.send_replace(known);
+            }
+            if object.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    (capacities, allocatables)
+}
