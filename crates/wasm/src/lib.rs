@@ -1,7 +1,35 @@
 //! The runtime half: the only crate that uses Wasmtime.
+//!
+//! In come calls of the Container Runtime Interface, out go running WebAssembly guests. A [`runtime::Runtime`] holds
+//! everything and is reached by its gRPC services alone. Never here: a Kubernetes object, and whether a pod should run.
+//!
+//! | part | modules |
+//! |---|---|
+//! | the services | [`service`], [`runtime`] |
+//! | sandboxes, containers, what outlives the process | `sandbox`, `container`, `registry`, `records`, `log` |
+//! | addresses and ports of pods | [`address`], [`route`], [`host_port`] |
+//! | images, in CRI's words | [`images`] |
+//! | guests | [`engine`], [`code`], [`guest`], [`limits`], [`wasi`] |
 
+pub mod address;
 pub mod code;
+mod container;
 pub mod engine;
 pub mod guest;
+pub mod host_port;
+pub mod id;
+pub mod images;
 pub mod limits;
+mod log;
+pub mod records;
+mod registry;
+pub mod route;
+pub mod runtime;
+mod sandbox;
+pub mod service;
 pub mod wasi;
+
+pub use container::mounts::MountError;
+pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
+pub use sandbox::network::{NetworkError, PodAddressMode};
+pub use service::error::ServiceError;

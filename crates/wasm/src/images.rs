@@ -1,0 +1,202 @@
+//! Images on the node, in CRI's words.
+//!
+//! In come names as pods write them, out go images of the store, or an error whose text is fit for `kubectl describe`.
+//! Not here: fetching and verifying (crate `image`), and compiling.
+
+use std::path::PathBuf;
+
+use cri::{Code, v1};
+use image::{
+    Credentials, CredentialsError, Image, PullError, PullErrorKind, Puller, PullerOptions, Reference, Store, StoreError,
+};
+
+/// Why an image cannot be had, told or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The request has no name.
+    #[error("image: missing")]
+    Missing,
+    /// The pull failed.
+    #[error("{}", pull_message(.0))]
+    Pull(PullError),
+    /// The credentials cannot be read.
+    #[error("credentials for image {image}")]
+    Credentials {
+        /// The name.
+        image: String,
+        /// What is wrong with them.
+        #[source]
+        source: CredentialsError,
+    },
+    /// The image is not on the node.
+    #[error("image {0:?} not found")]
+    NotFound(String),
+    /// A container is made of it.
+    #[error("image {image} is used by container {container}")]
+    InUse {
+        /// The name.
+        image: String,
+        /// The container's id.
+        container: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The work was interrupted by the end of the process.
+    #[error("the runtime is shutting down")]
+    ShuttingDown,
+}
+
+/// The kubelet knows an unreachable registry by this word, and has a reason of its own for it.
+fn pull_message(error: &PullError) -> String {
+    match error.kind() {
+        PullErrorKind::Unavailable => format!("RegistryUnavailable: {}", error.message()),
+        _ => error.message(),
+    }
+}
+
+impl ImageError {
+    /// The gRPC code. An unreachable registry is not `Unavailable`: that would say the runtime itself is.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Missing | Self::Credentials { .. } | Self::Store(StoreError::Name(_)) => Code::InvalidArgument,
+            Self::NotFound(_) => Code::NotFound,
+            Self::InUse { .. } => Code::FailedPrecondition,
+            Self::Store(_) => Code::Internal,
+            Self::ShuttingDown => Code::Unavailable,
+            Self::Pull(error) => match error.kind() {
+                PullErrorKind::InvalidName => Code::InvalidArgument,
+                PullErrorKind::NotFound => Code::NotFound,
+                PullErrorKind::Unauthorized => Code::PermissionDenied,
+                PullErrorKind::Unavailable => Code::Unknown,
+                PullErrorKind::Unsupported => Code::FailedPrecondition,
+                PullErrorKind::Corrupt => Code::DataLoss,
+                PullErrorKind::TooLarge => Code::ResourceExhausted,
+                PullErrorKind::Store => Code::Internal,
+            },
+        }
+    }
+}
+
+/// The images of this node.
+pub(crate) struct Images {
+    puller: Puller,
+}
+
+impl Images {
+    /// Opens the store at `root`. Images are looked for in `layouts` before a registry is asked.
+    pub(crate) fn open(root: PathBuf, layouts: Vec<PathBuf>, plain_http: Vec<String>) -> Result<Self, StoreError> {
+        let options = PullerOptions { layouts, plain_http, ..PullerOptions::new(Store::open(root)?) };
+        Ok(Self { puller: Puller::new(options) })
+    }
+
+    pub(crate) async fn pull(&self, name: &str, auth: Option<v1::AuthConfig>) -> Result<Image, ImageError> {
+        let reference = Reference::parse(name).map_err(|error| ImageError::Pull(error.into()))?;
+        let credentials = auth.map(credentials).transpose();
+        let credentials = credentials.map_err(|source| ImageError::Credentials { image: name.to_owned(), source })?;
+        self.puller.pull(&reference, credentials.flatten()).await.map_err(ImageError::Pull)
+    }
+
+    /// The image of a name or an id, if it is on the node.
+    pub(crate) async fn find(&self, name: &str) -> Result<Option<Image>, ImageError> {
+        let name = name.to_owned();
+        self.store(move |store| store.resolve(&name)).await
+    }
+
+    /// The image that a container is to be made of.
+    pub(crate) async fn get(&self, name: &str) -> Result<Image, ImageError> {
+        self.find(name).await?.ok_or_else(|| ImageError::NotFound(name.to_owned()))
+    }
+
+    pub(crate) async fn list(&self) -> Result<Vec<Image>, ImageError> {
+        self.store(Store::list).await
+    }
+
+    pub(crate) async fn remove(&self, image: &Image) -> Result<(), ImageError> {
+        let id = image.id;
+        self.store(move |store| store.remove(id)).await?;
+        Ok(())
+    }
+
+    /// Where images are, with the bytes and inodes they take.
+    pub(crate) async fn usage(&self) -> Result<(PathBuf, image::FsUsage), ImageError> {
+        self.store(|store| Ok((store.root().to_owned(), store.usage()?))).await
+    }
+
+    async fn store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ImageError> {
+        let store = self.puller.store().clone();
+        let done = tokio::task::spawn_blocking(move || work(&store)).await;
+        Ok(done.map_err(|_| ImageError::ShuttingDown)??)
+    }
+}
+
+/// What CRI's message proves. One without anything in it proves nothing.
+fn credentials(auth: v1::AuthConfig) -> Result<Option<Credentials>, CredentialsError> {
+    Ok(if !auth.registry_token.is_empty() {
+        Some(Credentials::Bearer(auth.registry_token))
+    } else if !auth.username.is_empty() {
+        Some(Credentials::Basic { username: auth.username, password: auth.password })
+    } else if !auth.auth.is_empty() {
+        Some(Credentials::from_auth(&auth.auth)?)
+    } else {
+        None
+    })
+}
+
+/// As CRI shows it.
+pub(crate) fn cri_image(image: &Image) -> v1::Image {
+    let uid = image.config.user.as_deref().and_then(|user| user.split(':').next()?.parse().ok());
+    let username = image.config.user.clone().filter(|_| uid.is_none()).unwrap_or_default();
+    v1::Image {
+        id: image.id.to_string(),
+        repo_tags: image.references.iter().map(ToString::to_string).collect(),
+        repo_digests: image.digests.iter().map(ToString::to_string).collect(),
+        size: image.size_bytes,
+        uid: uid.map(|value| v1::Int64Value { value }),
+        username,
+        ..Default::default()
+    }
+}
+
+/// The reference that says which image exactly: by digest where it has one.
+pub(crate) fn exact_reference(image: &Image) -> String {
+    image.digests.first().map_or_else(|| image.id.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreachable_registry_has_the_kubelets_word_and_not_the_runtimes_code() {
+        let image = Reference::parse("registry.example/team/app:1").unwrap();
+        let cause = "connection refused".to_owned();
+        let error = ImageError::Pull(PullError::Unavailable {
+            image,
+            part: image::Part::Manifest,
+            layouts: image::Layouts::default(),
+            cause,
+        });
+        let text = crate::service::error::chain(&error);
+        assert!(text.starts_with("RegistryUnavailable: ") && text.contains("connection refused"), "{text}");
+        assert_eq!(error.code(), Code::Unknown);
+    }
+
+    #[test]
+    fn credentials_are_taken_in_the_order_of_what_they_prove() {
+        let auth = |registry_token: &str, username: &str, auth: &str| v1::AuthConfig {
+            registry_token: registry_token.into(),
+            username: username.into(),
+            auth: auth.into(),
+            ..Default::default()
+        };
+        assert_eq!(credentials(auth("", "", "")).unwrap(), None);
+        assert_eq!(credentials(auth("t", "u", "")).unwrap(), Some(Credentials::Bearer("t".into())));
+        let basic = Credentials::Basic { username: "u".into(), password: String::new() };
+        assert_eq!(credentials(auth("", "u", "")).unwrap(), Some(basic));
+        assert!(credentials(auth("", "", "???")).is_err());
+    }
+}

@@ -1,0 +1,229 @@
+//! Calls about containers: create, start, stop, remove, list, resize, reopen the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri::v1;
+use cri::v1::ContainerEventType;
+use image::Image;
+use tokio::sync::{mpsc, watch};
+
+use crate::code::Code;
+use crate::container::config::{self, ContainerSpec, Request, Resources};
+use crate::container::mounts::{self, Prepared, Wanted};
+use crate::container::stdio::Stdio;
+use crate::container::task::{COMMANDS, Launch, Task, record};
+use crate::container::{Command, Container, State};
+use crate::id::{ContainerId, Nanoseconds};
+use crate::images::exact_reference;
+use crate::records::Records;
+use crate::runtime::Core;
+use crate::sandbox::Sandbox;
+use crate::service::error::ServiceError;
+use crate::service::sandboxes::has_labels;
+
+/// The container's directory, which is removed again unless the container is made.
+struct Draft<'a> {
+    records: &'a Records,
+    id: Option<ContainerId>,
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if let Some(error) = self.id.take().and_then(|id| self.records.remove(id.as_str()).err()) {
+            tracing::warn!(%error, "files of a container that was not made are left");
+        }
+    }
+}
+
+impl Core {
+    /// Makes a container; whatever cannot run is refused here already. A caller that stops waiting leaves nothing behind.
+    pub(super) async fn create_container(
+        self: &Arc<Self>,
+        request: v1::CreateContainerRequest,
+    ) -> Result<ContainerId, ServiceError> {
+        let sandbox = self.registry().sandbox(&request.pod_sandbox_id)?;
+        let not_ready = || ServiceError::SandboxNotReady(sandbox.id.clone());
+        let network = sandbox.network().ok_or_else(not_ready)?;
+        let config = request.config.ok_or_else(|| ServiceError::invalid("config", "missing"))?;
+        let (mut spec, request) = config::parse(config, &sandbox.spec)?;
+        let image = self.images.get(&spec.image).await?;
+        let code = self.code(&spec, &image).await?;
+        name_image(&mut spec, &image);
+
+        let id = ContainerId::random();
+        let mut draft = Draft { records: &self.container_records, id: Some(id.clone()) };
+        let prepared = self.prepare_files(&id, &sandbox, &spec, &request).await?;
+        let (state, watched) = watch::channel(State::Created);
+        let (commands, asked) = mpsc::channel(COMMANDS);
+        let container = Arc::new(Container {
+            id: id.clone(),
+            sandbox_id: sandbox.id.clone(),
+            spec,
+            created_at: Nanoseconds::now(),
+            stdio: Arc::new(Stdio::new(request.stdin)),
+            state: watched,
+            commands,
+        });
+        let (core, written) = (Arc::clone(self), record(&container, &State::Created));
+        let written =
+            tokio::task::spawn_blocking(move || core.container_records.write(written.id.as_str(), &written)).await;
+        written.map_err(|_| ServiceError::ShuttingDown)??;
+        self.registry().insert_container(Arc::clone(&container))?;
+        draft.id = None;
+
+        let limits = container.spec.resources.limits();
+        let launch = Launch {
+            args: arguments(&request, &image),
+            env: environment(&request, &image),
+            working_dir: request.working_dir.or_else(|| image.config.working_dir.clone()),
+            mounts: prepared.mounts,
+            tty: request.tty,
+            http_port: request.http_port,
+            hostname: sandbox.spec.hostname.clone(),
+            termination_message: prepared.termination_message,
+            code,
+            network,
+            limits,
+        };
+        let task = Task { core: Arc::clone(self), sandbox: Arc::clone(&sandbox), container, state, commands: asked };
+        self.emit(ContainerEventType::ContainerCreatedEvent, id.as_str(), &sandbox);
+        tokio::spawn(task.run(launch));
+        Ok(id)
+    }
+
+    async fn code(&self, spec: &ContainerSpec, image: &Image) -> Result<Arc<Code>, ServiceError> {
+        let digest = image.wasm.digest.to_string();
+        self.engines.code(&image.wasm.path, &digest).await.map_err(|source| ServiceError::Code {
+            image: if spec.user_specified_image.is_empty() { &spec.image } else { &spec.user_specified_image }.clone(),
+            source,
+        })
+    }
+
+    async fn prepare_files(
+        &self,
+        id: &ContainerId,
+        sandbox: &Arc<Sandbox>,
+        spec: &ContainerSpec,
+        request: &Request,
+    ) -> Result<Prepared, ServiceError> {
+        let directory = self.container_records.directory_of(id.as_str());
+        let (sandbox, mounts) = (Arc::clone(sandbox), spec.mounts.clone());
+        let read_only_root = request.read_only_root;
+        let termination_message_path = request.termination_message_path.clone();
+        let prepared = tokio::task::spawn_blocking(move || {
+            mounts::prepare(&Wanted {
+                directory: &directory,
+                mounts: &mounts,
+                read_only_root,
+                termination_message_path: termination_message_path.as_deref(),
+                hostname: &sandbox.spec.hostname,
+                dns: &sandbox.spec.dns,
+            })
+        });
+        Ok(prepared.await.map_err(|_| ServiceError::ShuttingDown)??)
+    }
+
+    pub(super) async fn start_container(&self, id: &str) -> Result<(), ServiceError> {
+        let container = self.registry().container(id)?;
+        container.ask(Command::Start).await
+    }
+
+    /// Stops a container and waits for its end; one that has ended or is gone stays so. Below 0, `timeout` is 0.
+    pub(super) async fn stop_container(&self, id: &str, timeout: i64) -> Result<(), ServiceError> {
+        let grace = Duration::from_secs(u64::try_from(timeout).unwrap_or(0));
+        let found = self.registry().container(id);
+        match found {
+            Ok(container) => container.stop(grace).await,
+            Err(error) => gone_is_fine(Err(error)),
+        }
+    }
+
+    /// Removes a container, also a running one; one that is gone stays so.
+    pub(super) async fn remove_container(&self, id: &str) -> Result<(), ServiceError> {
+        let found = self.registry().container(id);
+        match found {
+            Ok(container) => gone_is_fine(container.ask(Command::Remove).await),
+            Err(error) => gone_is_fine(Err(error)),
+        }
+    }
+
+    pub(super) async fn reopen_container_log(&self, id: &str) -> Result<(), ServiceError> {
+        let container = self.registry().container(id)?;
+        container.ask(Command::ReopenLog).await
+    }
+
+    /// Takes limits that are what they are already, and no others.
+    pub(super) fn update_container_resources(
+        &self,
+        request: v1::UpdateContainerResourcesRequest,
+    ) -> Result<(), ServiceError> {
+        let container = self.registry().container(&request.container_id)?;
+        let wanted = request.linux.map(Resources::from).unwrap_or_default();
+        if wanted.limits() == container.spec.resources.limits() {
+            return Ok(());
+        }
+        Err(ServiceError::NoResize(container.id.clone()))
+    }
+
+    pub(super) fn list_containers(&self, filter: &v1::ContainerFilter) -> Vec<v1::Container> {
+        let containers = self.registry().containers();
+        let items = containers.iter().map(|container| container.item());
+        items
+            .filter(|item| {
+                item.id.starts_with(&filter.id)
+                    && item.pod_sandbox_id.starts_with(&filter.pod_sandbox_id)
+                    && filter.state.is_none_or(|wanted| wanted.state == item.state)
+                    && has_labels(&item.labels, &filter.label_selector)
+            })
+            .collect()
+    }
+}
+
+/// Says which image it is, and by a name a person knows if there is one.
+fn name_image(spec: &mut ContainerSpec, image: &Image) {
+    spec.image_id = image.id.to_string();
+    spec.image_ref = exact_reference(image);
+    if let Some(name) = image.references.first().or(image.digests.first()) {
+        spec.image = name.to_string();
+    }
+}
+
+/// As Kubernetes has it: the pod's command replaces the image's entrypoint and its arguments too; the pod's arguments
+/// replace the image's. A wasm file that neither names is started by its own name.
+fn arguments(request: &Request, image: &Image) -> Vec<String> {
+    let mut arguments =
+        if request.command.is_empty() { image.config.entrypoint.clone() } else { request.command.clone() };
+    if arguments.is_empty() {
+        arguments.push(program_name(image));
+    }
+    let replaced = !request.command.is_empty() || !request.args.is_empty();
+    arguments.extend_from_slice(if replaced { &request.args } else { &image.config.cmd });
+    arguments
+}
+
+fn program_name(image: &Image) -> String {
+    let name = image.references.first().or(image.digests.first());
+    let name = name.and_then(|name| name.repository().rsplit('/').next());
+    format!("{}.wasm", name.unwrap_or("main"))
+}
+
+/// The image's environment with the container's over it.
+fn environment(request: &Request, image: &Image) -> Vec<(String, String)> {
+    let of_image = image.config.env.iter().filter_map(|entry| entry.split_once('='));
+    let mut environment: Vec<(String, String)> = Vec::new();
+    for (name, value) in of_image.map(|(name, value)| (name.to_owned(), value.to_owned())).chain(request.env.clone()) {
+        match environment.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, old)) => *old = value,
+            None => environment.push((name, value)),
+        }
+    }
+    environment
+}
+
+fn gone_is_fine(result: Result<(), ServiceError>) -> Result<(), ServiceError> {
+    match result {
+        Err(ServiceError::NoContainer(_)) => Ok(()),
+        other => other,
+    }
+}
