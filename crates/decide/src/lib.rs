@@ -8,7 +8,9 @@
 //! [`event::Event`] into what is known; [`plan::next`] says what to do about it; the worker carries the actions out and
 //! hands every [`event::Outcome`] back as an event.
 
+pub mod admission;
 pub mod backoff;
+pub mod env;
 pub mod event;
 pub mod names;
 pub mod node;
@@ -22,3 +24,4 @@ pub mod report;
 pub mod status;
 pub mod support;
 pub mod time;
+pub mod volume;

@@ -37,8 +37,10 @@ const EVENTS: usize = 1024;
 /// What a [`Runtime`] needs to know.
 #[derive(Debug, Clone)]
 pub struct RuntimeOptions {
-    /// Where records, images and compiled code are kept; made with mode 0700 if absent. One runtime at a time uses it.
+    /// Where the records of sandboxes and containers are kept; made with mode 0700 if absent. One runtime at a time.
     pub state_dir: PathBuf,
+    /// Where images and compiled code are kept; any number of runtimes share it.
+    pub shared_dir: PathBuf,
     /// OCI image layouts that images are looked for in before a registry is asked.
     pub image_layouts: Vec<PathBuf>,
     /// Registries that are spoken to without TLS, as `HOST` or `HOST:PORT`.
@@ -154,8 +156,8 @@ fn open(options: RuntimeOptions) -> Result<Opened, RuntimeError> {
     let container_records = Records::open(state_dir.join("containers"))?;
     let sandboxes: Vec<SandboxRecord> = sandbox_records.read_all()?;
     let containers: Vec<ContainerRecord> = container_records.read_all()?;
-    let images = Images::open(state_dir.join("images"), options.image_layouts, options.plain_http_hosts)?;
-    let mut engine_options = EngineOptions::new(state_dir.join("code"));
+    let images = Images::open(options.shared_dir.join("images"), options.image_layouts, options.plain_http_hosts)?;
+    let mut engine_options = EngineOptions::new(options.shared_dir.join("code"));
     engine_options.worker_threads = options.guest_threads;
     let engines = Engines::new(engine_options)?;
     let held = sandboxes.iter().filter_map(|sandbox| sandbox.addresses);

@@ -78,6 +78,7 @@ impl Node {
     async fn open(&mut self) {
         let options = RuntimeOptions {
             state_dir: self.state_dir(),
+            shared_dir: self.state_dir(),
             image_layouts: vec![self.directory.path().join("layout")],
             plain_http_hosts: Vec::new(),
             node_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
