@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Taint;
 
 pub use self::{
     amount::{Amount, InvalidAmount, Threshold},
-    object::{desired_node, metadata_patch},
+    object::{desired_node, metadata_patch, own_labels},
     status::{changes, needs_report, status, status_patch},
 };
 

@@ -47,15 +47,20 @@ pub fn desired_node(input: &Input, now: Timestamp) -> Node {
 }
 
 fn labels(input: &Input) -> BTreeMap<String, String> {
+    own_labels(&input.hostname).into_iter().chain(input.labels.clone()).collect()
+}
+
+/// The labels every wasklet node has.
+#[must_use]
+pub fn own_labels(hostname: &str) -> BTreeMap<String, String> {
     let own = [
-        ("kubernetes.io/hostname", input.hostname.as_str()),
+        ("kubernetes.io/hostname", hostname),
         ("kubernetes.io/os", OS),
         ("kubernetes.io/arch", ARCH),
         ("beta.kubernetes.io/os", OS),
         ("beta.kubernetes.io/arch", ARCH),
     ];
-    let own = own.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    own.into_iter().chain(input.labels.clone()).collect()
+    own.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
 /// The merge patch that gives an existing node its labels and annotation again; `None` where it has them. Whatever else
