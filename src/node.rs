@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use decide::admission::Capacity;
 use decide::pod::Resources;
+use decide::quantity;
 use k8s_openapi::api::core::v1::Node;
 use kubelet::clock::Clock;
 use kubelet::config::{Config, Host, LogFormat as Format, RuntimeEndpoint};
@@ -27,6 +28,9 @@ use crate::terminal::{self, LogFormat};
 
 /// How long the node object may take before pods are admitted by what the machine alone says.
 const NODE_KNOWN: Duration = Duration::from_secs(30);
+
+/// What guests in this process get when it ends: they cannot outlive it, and the API server is told at the next start.
+const STOP_GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(flags: &KubeletFlags) -> anyhow::Result<ExitCode> {
     let config = Config::resolve(flags, &Host::detect())?;
@@ -66,7 +70,7 @@ async fn run_node(config: Arc<Config>) -> anyhow::Result<()> {
     tracing::info!("stopping; pods are left to the next start");
     drop(kubelet_parts);
     if let Some(runtime) = embedded {
-        runtime.shutdown().await;
+        runtime.shutdown(STOP_GRACE).await;
     }
     Ok(())
 }
@@ -128,7 +132,7 @@ async fn assemble_kubelet(
         clock,
     });
     tasks.spawn(agent.run());
-    let (capacity, allocatable) = follow_capacity(view.clone(), config.node.max_pods, &mut tasks);
+    let (capacity, allocatable) = follow_capacity(view.clone(), config, &mut tasks);
     // Pods are admitted by what the node can hold, so the node must be known first; but pods that are there already do
     // not wait for an API server that is away.
     let mut object = view.object.clone();
@@ -166,16 +170,18 @@ async fn assemble_kubelet(
 /// Keeps what pods may use as the Node object says it.
 fn follow_capacity(
     view: NodeView,
-    max_pods: u32,
+    config: &Config,
     tasks: &mut tokio::task::JoinSet<()>,
 ) -> (watch::Receiver<Capacity>, watch::Receiver<Resources>) {
-    let (capacity, capacities) = watch::channel(Capacity::of_pods(max_pods));
+    let pods = u64::from(config.node.max_pods);
+    let before = Capacity { pods, node_name: config.node_name.clone(), ..Capacity::default() };
+    let (capacity, capacities) = watch::channel(before);
     let (allocatable, allocatables) = watch::channel(Resources::default());
     let mut object = view.object;
     tasks.spawn(async move {
         loop {
             if let Some(node) = object.borrow_and_update().clone() {
-                let known = Capacity::of(&node, max_pods);
+                let known = capacity_of(&node, pods);
                 allocatable.send_replace(known.allocatable);
                 capacity.send_replace(known);
             }
@@ -185,4 +191,20 @@ fn follow_capacity(
         }
     });
     (capacities, allocatables)
+}
+
+fn capacity_of(node: &Node, max_pods: u64) -> Capacity {
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let said = |name: &str| allocatable.and_then(|resources| resources.get(name)).map(|quantity| quantity.0.as_str());
+    let whole = |name: &str| said(name).and_then(|text| quantity::whole(text).ok());
+    Capacity {
+        pods: whole("pods").unwrap_or(max_pods),
+        allocatable: Resources {
+            cpu_millis: said("cpu").and_then(|text| quantity::millis(text).ok()),
+            memory_bytes: whole("memory"),
+            ephemeral_storage_bytes: whole("ephemeral-storage"),
+        },
+        node_name: node.metadata.name.clone().unwrap_or_default(),
+        labels: node.metadata.labels.clone().unwrap_or_default(),
+    }
 }

@@ -138,7 +138,7 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     screen.flush().await;
     drop(kubelet);
-    runtime.shutdown().await;
+    runtime.shutdown(Duration::ZERO).await;
     Ok(code)
 }
 
@@ -165,13 +165,23 @@ fn start_kubelet(args: &RunArgs, place: &Path, runtime: cri::Client, target: &Ta
         sync_frequency: Duration::from_secs(60),
         dns: DnsSettings::of_host(),
         parallel_pulls: 4,
-        capacity: fixed(Capacity::unlimited()),
+        capacity: fixed(anything_that_runs_here()),
         allocatable: fixed(Resources::default()),
         host_ips: fixed(vec![args.node_ip]),
         recorder,
         records,
         clock: Clock::System,
     })
+}
+
+/// No bounds but the machine's, and the labels of a wasklet node, which manifests select.
+fn anything_that_runs_here() -> Capacity {
+    Capacity {
+        pods: u64::MAX,
+        allocatable: Resources::default(),
+        node_name: NODE_NAME.to_owned(),
+        labels: decide::node::own_labels(NODE_NAME),
+    }
 }
 
 fn fixed<T>(value: T) -> watch::Receiver<T> {
