@@ -30,13 +30,14 @@ pub(crate) fn of(
         return before.clone();
     }
     let over = is_over(observed, course);
-    let containers = match course {
-        Course::WindDown { because: Because::Rejected, .. } => before.container_statuses.clone(),
-        _ => Some(containers::statuses(pod, observed, waiting, over)),
+    // A pod that was rejected, now or once, has no containers to tell of.
+    let rejected = match course {
+        Course::WindDown { because: Because::Rejected, .. } => true,
+        _ => Phase::terminal(before).is_some() && before.container_statuses.is_none(),
     };
+    let containers = (!rejected).then(|| containers::statuses(pod, observed, waiting, over));
     let (phase, reason, message) = phase(pod, observed, course, containers.as_deref().unwrap_or_default(), over);
     let pod_ips = pod_ips(pod, observed);
-    let rejected = matches!(course, Course::WindDown { because: Because::Rejected, .. });
     let conditions = match rejected {
         true => conditions::foreign_and_kept(pod, before),
         false => conditions::all(pod, observed, phase, containers.as_deref().unwrap_or_default(), now),

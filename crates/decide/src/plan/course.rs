@@ -1,7 +1,7 @@
 //! Which way a pod goes: it waits, runs, or winds down.
 
 use super::{Phase, Stage, TaskKind};
-use crate::observed::{Admission, EndingCause, InstanceState, Observed, SandboxState, VolumeState};
+use crate::observed::{Admission, InstanceState, Observed, SandboxState, VolumeState};
 use crate::pod::{Container, Pod};
 use crate::time::{Timestamp, after};
 use k8s_openapi::api::core::v1 as api;
