@@ -108,7 +108,6 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let client = cri::Client::new(cri::in_memory(runtime.routes()));
     let kubelet = start_kubelet(args, place.path(), client.clone(), &target);
 
-    let names = target.manifest.pods.iter().map(kubelet::sources::pod_name).collect();
     let pods: BTreeMap<_, _> = target
         .manifest
         .pods
@@ -117,7 +116,7 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
         .collect();
     kubelet.changes().send(Change::All(Origin::File, pods)).await.context("starting the pod")?;
 
-    let mut screen = Screen::new(kubelet.tables().clone(), client, place.path().join("logs"), names, target.one_shot);
+    let mut screen = Screen::new(kubelet.tables().clone(), client, place.path().join("logs"), target.manifest.pods.len(), target.one_shot);
     let stopped = screen.until_ended(assemble::asked_to_stop()).await;
     kubelet.changes().send(Change::All(Origin::File, BTreeMap::new())).await.context("stopping the pod")?;
     let code = match stopped {

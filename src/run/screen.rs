@@ -16,6 +16,7 @@ use decide::names::{ContainerId, PodUid};
 use decide::plan::Stage;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+use kubelet::effects::messages;
 use kubelet::logs::{LogOptions, LogReader, Stream};
 use kubelet::tables::{ObservedContainer, ObservedPod, Tables};
 use tokio::io::AsyncReadExt;
@@ -185,7 +186,7 @@ impl Screen {
         let spec = pod.object.spec.as_ref();
         let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
         let prefix = (containers.len() > 1 || self.pods > 1).then(|| format!("[{}] ", container.name));
-        let path = kubelet::log_path(&self.pod_logs, &pod.object, container);
+        let path = messages::log_file(&self.pod_logs, &pod.object.metadata, container.name.as_str(), container.attempt);
         let (tables, uid, over) = (Arc::clone(&self.tables), uid.clone(), self.over.subscribe());
         let id = format!("wasklet://{}", container.id);
         let ended = move || {

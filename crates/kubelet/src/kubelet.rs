@@ -103,7 +103,11 @@ impl Kubelet {
             sources.push(Origin::File);
         }
         tasks.spawn(hints::follow_events(setup.runtime.clone(), Arc::clone(&hints)));
-        let options = VolumeOptions { sync_frequency: setup.sync_frequency, host_ips: setup.host_ips.clone() };
+        let options = VolumeOptions {
+            sync_frequency: setup.sync_frequency,
+            host_ips: setup.host_ips.clone(),
+            allocatable: setup.allocatable.clone(),
+        };
         let effects = Effects {
             runtime: setup.runtime,
             volumes: Arc::new(Volumes::new(setup.root_dir, setup.objects.clone(), options)),

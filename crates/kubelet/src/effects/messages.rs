@@ -10,6 +10,7 @@ use cri::v1;
 use decide::event::Failure;
 use decide::names::ImageId;
 use decide::pod::{Container, Pod, Port, Protocol, Resources, TerminationMessagePolicy};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sha2::{Digest, Sha256};
 
 use crate::environment::ContainerEnvironment;
@@ -35,6 +36,13 @@ pub fn identity(pod: &Pod) -> PodIdentity {
 /// `<pod logs>/<namespace>_<name>_<uid>`
 pub fn log_directory(pod_logs: &Path, pod: &Pod) -> PathBuf {
     pod_logs.join(format!("{}_{}_{}", pod.name.namespace, pod.name.name, pod.uid))
+}
+
+/// The log of one instance of a container, by the pod's own object.
+pub fn log_file(pod_logs: &Path, pod: &ObjectMeta, container: &str, attempt: u32) -> PathBuf {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let directory = format!("{}_{}_{}", text(&pod.namespace), text(&pod.name), text(&pod.uid));
+    pod_logs.join(directory).join(log_path(container, attempt))
 }
 
 /// A container's log, beneath its pod's directory: `<container>/<attempt>.log`
