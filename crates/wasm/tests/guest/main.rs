@@ -1,0 +1,9 @@
+//! Guests run for real: compiled, started, stopped and killed, with files, sockets and HTTP. Wasmtime is not replaced
+//! by anything here; what is beside it (the pod, the log file) is.
+
+mod cache;
+mod commands;
+mod files;
+mod http;
+mod limits;
+mod node;

@@ -1,0 +1,163 @@
+//! A node in miniature: engines, compiled guests, and what a container's owner would hold of a running one.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use wasm::code::{Code, CodeError};
+use wasm::engine::{EngineOptions, Engines};
+use wasm::guest::{Exit, Guest, GuestSpec, StartError, Stdin, start};
+use wasm::limits::Limits;
+use wasm::wasi::network::{PodNetwork, Protocol};
+
+/// Far longer than anything here takes: a test that reaches it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The engines all tests share, with their cache below the build directory.
+pub static ENGINES: LazyLock<Arc<Engines>> = LazyLock::new(|| {
+    let mut options = EngineOptions::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm-guests"));
+    options.http_instances = 32;
+    Engines::new(options).expect("the engines are built")
+});
+
+pub fn digest(wasm: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(wasm)))
+}
+
+/// A wasm file in a directory of its own.
+pub fn file(wasm: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("guest.wasm");
+    std::fs::write(&path, wasm).unwrap();
+    (dir, path)
+}
+
+pub async fn compile(wasm: &[u8]) -> Result<Arc<Code>, CodeError> {
+    let (_dir, path) = file(wasm);
+    ENGINES.code(&path, &digest(wasm)).await
+}
+
+/// A pod whose address and loopback address no other test has.
+pub fn pod() -> PodNetwork {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id().to_be_bytes()[3];
+    let address = |block| IpAddr::V4(Ipv4Addr::new(127, block, process, number));
+    PodNetwork::own(address(77), address(78))
+}
+
+/// A port nobody has at this moment.
+pub fn free_port(address: IpAddr) -> u16 {
+    std::net::TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A guest to be, and the ends of its streams.
+pub struct Setup {
+    pub spec: GuestSpec,
+    stdout: mpsc::Receiver<Bytes>,
+    stderr: mpsc::Receiver<Bytes>,
+}
+
+/// A guest and what it writes.
+pub struct Running {
+    pub guest: Guest,
+    pub stdout: mpsc::Receiver<Bytes>,
+    pub stderr: mpsc::Receiver<Bytes>,
+}
+
+#[derive(Debug)]
+pub struct Finished {
+    pub exit: Exit,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Setup {
+    pub async fn of(wasm: &[u8]) -> Self {
+        let code = compile(wasm).await.expect("the guest compiles");
+        let (stdout_sink, stdout) = mpsc::channel(16);
+        let (stderr_sink, stderr) = mpsc::channel(16);
+        let spec = GuestSpec {
+            code,
+            args: vec!["guest.wasm".to_owned()],
+            env: Vec::new(),
+            working_dir: None,
+            mounts: Vec::new(),
+            stdin: Stdin::Empty,
+            stdout: stdout_sink,
+            stderr: stderr_sink,
+            tty: false,
+            network: Arc::new(pod()),
+            http_port: 80,
+            limits: Limits::default(),
+            hostname: "web-0".to_owned(),
+        };
+        Self { spec, stdout, stderr }
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut GuestSpec)) -> Self {
+        change(&mut self.spec);
+        self
+    }
+
+    pub fn try_start(self) -> Result<Running, StartError> {
+        let guest = start(&ENGINES, self.spec)?;
+        Ok(Running { guest, stdout: self.stdout, stderr: self.stderr })
+    }
+
+    pub fn start(self) -> Running {
+        self.try_start().expect("the guest starts")
+    }
+
+    pub async fn run(self) -> Finished {
+        self.start().finish().await
+    }
+}
+
+impl Running {
+    /// Waits for its end, and reads all it wrote.
+    pub async fn finish(mut self) -> Finished {
+        let all = async { tokio::join!(self.guest.exited(), text(&mut self.stdout), text(&mut self.stderr)) };
+        let (exit, stdout, stderr) = tokio::time::timeout(PATIENCE, all).await.expect("the guest ends");
+        Finished { exit, stdout, stderr }
+    }
+
+    pub async fn exited(&self) -> Exit {
+        tokio::time::timeout(PATIENCE, self.guest.exited()).await.expect("the guest ends")
+    }
+
+    /// Waits until the guest has used this much CPU time: it is running then.
+    pub async fn used_cpu(&self, used: Duration) {
+        until("the guest has run", || self.guest.usage().cpu >= used).await;
+    }
+}
+
+async fn text(from: &mut mpsc::Receiver<Bytes>) -> String {
+    let mut all = Vec::new();
+    while let Some(piece) = from.recv().await {
+        all.extend_from_slice(&piece);
+    }
+    String::from_utf8(all).unwrap()
+}
+
+/// Waits for a condition.
+pub async fn until(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "still waiting until {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A pod's port mapped to a free one of the node.
+pub fn mapped(port: u16) -> (HashMap<(Protocol, u16), SocketAddr>, SocketAddr) {
+    let node = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let at = SocketAddr::new(node, free_port(node));
+    (HashMap::from([((Protocol::Tcp, port), at)]), at)
+}
