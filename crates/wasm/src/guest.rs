@@ -276,3 +276,17 @@ impl Drop for Guest {
         self.kill.cancel();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_ours_ends_the_guest_and_nothing_else() {
+        let (ended, mut exit) = watch::channel(None);
+        let run = async { panic!("a bug of the node") }.boxed();
+        supervise(run, CancellationToken::new(), TaskTracker::new(), ended).await;
+        let exit = exit.borrow_and_update().clone();
+        assert_eq!(exit, Some(Exit::HostPanic { message: "a bug of the node".to_owned() }));
+    }
+}

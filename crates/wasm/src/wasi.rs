@@ -8,6 +8,8 @@ pub mod network;
 
 pub(crate) mod lookup;
 pub(crate) mod outgoing;
+#[cfg(test)]
+mod sockets_tests;
 pub(crate) mod stdio;
 mod tcp;
 mod udp;

@@ -137,10 +137,10 @@ impl PodNetwork {
         let ip = guest.ip().to_canonical();
         if ip == LOCALHOST && self.loopback.is_ipv4() {
             Ok(self.local(protocol, guest.port()))
-        } else if self.is_foreign_loopback(ip) {
-            Err(Refused::Denied)
         } else if ip == self.address {
             Ok(self.published(protocol, guest.port()))
+        } else if self.is_foreign_loopback(ip) {
+            Err(Refused::Denied)
         } else {
             Ok(guest)
         }
@@ -214,9 +214,9 @@ impl PodNetwork {
         socket.connect(real).await
     }
 
-    /// A loopback address that is neither the pod's own nor shared with it.
+    /// A loopback address that is neither one of the pod's own nor shared with it.
     fn is_foreign_loopback(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() && ip != self.loopback && self.loopback != LOCALHOST
+        ip.is_loopback() && ip != self.loopback && ip != self.address && self.loopback != LOCALHOST
     }
 }
 
