@@ -11,14 +11,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use decide::env::Configs;
 use decide::names::PodUid;
-use decide::pod::{ConfigKind, EnvValue, FileSource, Pod, VolumeSource};
+use decide::pod::{ConfigKind, Container, EnvValue, FileSource, FileVolume, Pod, VolumeSource};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use thiserror::Error;
 use tokio::sync::watch;
 
-pub use tokens::{Token, TokenRequest};
 use tokens::Tokens;
+pub use tokens::{Token, TokenRequest};
 use watched::{Shelf, WatchedServices};
 
 /// How long a reader waits for the first answer of the API server.
@@ -50,6 +51,17 @@ pub enum ObjectError {
         /// What was wanted.
         what: String,
     },
+}
+
+impl ObjectError {
+    /// What went wrong, with its cause, in one line.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            Self::Token { source, .. } => format!("{self}: {source}"),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// Where objects come from. Clones share everything.
@@ -93,8 +105,14 @@ impl Objects {
     /// Objects that stand beside the pods in a manifest, for pods with no cluster.
     pub fn of_manifest(config_maps: Vec<ConfigMap>, secrets: Vec<Secret>) -> Self {
         let config_maps = config_maps.into_iter().map(|map| (key_of(&map.metadata), Arc::new(map))).collect();
-        let secrets = secrets.into_iter().map(|secret| (key_of(&secret.metadata), Arc::new(with_data(secret)))).collect();
-        Self { inner: Arc::new(Inner { backing: Backing::Manifest { config_maps, secrets }, changed: watch::Sender::new(0) }) }
+        let secrets =
+            secrets.into_iter().map(|secret| (key_of(&secret.metadata), Arc::new(with_data(secret)))).collect();
+        Self {
+            inner: Arc::new(Inner {
+                backing: Backing::Manifest { config_maps, secrets },
+                changed: watch::Sender::new(0),
+            }),
+        }
     }
 
     /// Moves when any watched object changes.
@@ -126,7 +144,9 @@ impl Objects {
     /// The API server does not answer and the object was never seen.
     pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<Arc<ConfigMap>>, ObjectError> {
         match &self.inner.backing {
-            Backing::Manifest { config_maps, .. } => Ok(config_maps.get(&(namespace.to_owned(), name.to_owned())).cloned()),
+            Backing::Manifest { config_maps, .. } => {
+                Ok(config_maps.get(&(namespace.to_owned(), name.to_owned())).cloned())
+            }
             Backing::Api(api) => {
                 let seen = lock(&api.config_maps).seen(namespace, name);
                 watched::read(seen, &api.client, "ConfigMap", namespace, name).await
@@ -146,6 +166,27 @@ impl Objects {
                 watched::read(seen, &api.client, "Secret", namespace, name).await
             }
         }
+    }
+
+    /// Every object named, as far as it exists.
+    ///
+    /// # Errors
+    /// The API server does not answer, and one of them was never seen.
+    pub async fn configs(&self, namespace: &str, names: &[(ConfigKind, &str)]) -> Result<Configs, ObjectError> {
+        let mut configs = Configs::default();
+        for (kind, name) in names {
+            match kind {
+                ConfigKind::ConfigMap => {
+                    let found = self.config_map(namespace, name).await?;
+                    configs.config_maps.extend(found.map(|map| ((*name).to_owned(), map)));
+                }
+                ConfigKind::Secret => {
+                    let found = self.secret(namespace, name).await?;
+                    configs.secrets.extend(found.map(|secret| ((*name).to_owned(), secret)));
+                }
+            }
+        }
+        Ok(configs)
     }
 
     /// All Services of the cluster, once they have been listed. None with no cluster.
@@ -191,31 +232,38 @@ fn with_data(mut secret: Secret) -> Secret {
     secret
 }
 
+/// What the environment of a container refers to.
+pub(crate) fn of_environment(container: &Container) -> impl Iterator<Item = (ConfigKind, &str)> {
+    let whole = container.env_from.iter().map(|from| (from.kind, from.name.as_str()));
+    let keys = container.env.iter().filter_map(|variable| match &variable.value {
+        EnvValue::ConfigMapKey(key) => Some((ConfigKind::ConfigMap, key.name.as_str())),
+        EnvValue::SecretKey(key) => Some((ConfigKind::Secret, key.name.as_str())),
+        EnvValue::Literal(_) | EnvValue::Field(_) | EnvValue::Resource(_) => None,
+    });
+    whole.chain(keys)
+}
+
+/// What a volume of files refers to.
+pub(crate) fn of_files(volume: &FileVolume) -> impl Iterator<Item = (ConfigKind, &str)> {
+    volume.sources.iter().filter_map(|source| match source {
+        FileSource::Config { kind, name, .. } => Some((*kind, name.as_str())),
+        FileSource::DownwardApi(_) | FileSource::ServiceAccountToken { .. } => None,
+    })
+}
+
 /// Names of the ConfigMaps and of the Secrets that a pod refers to, in its own namespace.
 fn references(pod: &Pod) -> (Vec<String>, Vec<String>) {
-    let from_env = pod.containers.iter().flat_map(|container| {
-        let sources = container.env_from.iter().map(|from| (from.kind, from.name.clone()));
-        let keys = container.env.iter().filter_map(|variable| match &variable.value {
-            EnvValue::ConfigMapKey(key) => Some((ConfigKind::ConfigMap, key.name.clone())),
-            EnvValue::SecretKey(key) => Some((ConfigKind::Secret, key.name.clone())),
-            _ => None,
-        });
-        sources.chain(keys)
+    let from_env = pod.containers.iter().flat_map(of_environment);
+    let from_volumes = pod.volumes.iter().filter_map(|volume| match &volume.source {
+        VolumeSource::Files(files) => Some(of_files(files)),
+        VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => None,
     });
-    let files = pod.volumes.iter().filter_map(|volume| match &volume.source {
-        VolumeSource::Files(files) => Some(&files.sources),
-        _ => None,
-    });
-    let from_volumes = files.flatten().filter_map(|source| match source {
-        FileSource::Config { kind, name, .. } => Some((*kind, name.clone())),
-        _ => None,
-    });
-    let pulls = pod.image_pull_secrets.iter().map(|name| (ConfigKind::Secret, name.clone()));
+    let pulls = pod.image_pull_secrets.iter().map(|name| (ConfigKind::Secret, name.as_str()));
     let (mut config_maps, mut secrets) = (Vec::new(), Vec::new());
-    for (kind, name) in from_env.chain(from_volumes).chain(pulls) {
+    for (kind, name) in from_env.chain(from_volumes.flatten()).chain(pulls) {
         match kind {
-            ConfigKind::ConfigMap => config_maps.push(name),
-            ConfigKind::Secret => secrets.push(name),
+            ConfigKind::ConfigMap => config_maps.push(name.to_owned()),
+            ConfigKind::Secret => secrets.push(name.to_owned()),
         }
     }
     (config_maps, secrets)

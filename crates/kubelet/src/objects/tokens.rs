@@ -107,7 +107,9 @@ impl Tokens {
         let parameters = PostParams::default();
         let call = accounts.create_token_request(&request.service_account, &parameters, &body);
         let answer = match timeout(FIRST_ANSWER, call).await {
-            Ok(answer) => answer.map_err(|source| ObjectError::Token { account: account.clone(), source: Box::new(source) })?,
+            Ok(answer) => {
+                answer.map_err(|source| ObjectError::Token { account: account.clone(), source: Box::new(source) })?
+            }
             Err(_) => return Err(ObjectError::NoAnswer { kind: "the token of ServiceAccount", name: account }),
         };
         let status = answer.status.unwrap_or_default();

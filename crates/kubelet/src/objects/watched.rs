@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use decide::names::PodUid;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Service;
 use kube::Resource;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use serde::de::DeserializeOwned;
