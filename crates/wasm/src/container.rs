@@ -241,16 +241,17 @@ impl Container {
     /// Ends the guest, with `grace` to do so by itself, and waits for the end. A container that does not run, or that is
     /// removed meanwhile, is left as it is.
     pub(crate) async fn stop(&self, grace: Duration) -> Result<(), ServiceError> {
-        let (heard, told) = oneshot::channel();
-        if self.commands.send(Command::Stop { grace, heard }).await.is_err() || told.await.is_err() {
-            return Ok(());
-        }
-        let mut state = self.state.clone();
-        let ended = state.wait_for(|state| !matches!(state, State::Running { .. }));
-        match tokio::time::timeout(grace.saturating_add(KILLED_WITHIN), ended).await {
-            Ok(_ended_or_gone) => Ok(()),
-            Err(_elapsed) => Err(ServiceError::StillRunning(self.id.clone())),
-        }
+        let ended = async {
+            let (heard, told) = oneshot::channel();
+            if self.commands.send(Command::Stop { grace, heard }).await.is_err() || told.await.is_err() {
+                return;
+            }
+            // An error says that the container is gone altogether.
+            let mut state = self.state.clone();
+            let _ = state.wait_for(|state| !matches!(state, State::Running { .. })).await;
+        };
+        let late = |_elapsed| ServiceError::StillRunning(self.id.clone());
+        tokio::time::timeout(grace.saturating_add(KILLED_WITHIN), ended).await.map_err(late)
     }
 
     /// Asks the task and waits for its answer.

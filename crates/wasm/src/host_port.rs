@@ -108,7 +108,7 @@ fn listen_addresses(host_ip: Option<IpAddr>, node: IpAddr) -> Vec<IpAddr> {
                 IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
                 IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
             };
-            if node.is_loopback() { vec![node] } else { vec![node, loopback] }
+            if node.is_loopback() || node.is_unspecified() { vec![node] } else { vec![node, loopback] }
         }
     }
 }

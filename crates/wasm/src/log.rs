@@ -167,6 +167,10 @@ impl Log {
             Ok(done) => done,
             Err(_runtime_is_gone) => return,
         };
+        // After a burst its room is given back, as there may be thousands of logs.
+        if batch.capacity() / 8 > batch.len() {
+            batch.shrink_to(batch.len());
+        }
         batch.clear();
         self.batch = batch;
         if let Err(error) = written {

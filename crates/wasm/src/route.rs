@@ -3,8 +3,10 @@
 //! In comes a network, out goes whether the kernel now delivers its addresses here. Never here: which pod has which
 //! address, and any other change to the machine's network.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope, RouteType};
@@ -81,11 +83,12 @@ pub async fn add(network: Cidr, sample: IpAddr) -> Result<(), RouteError> {
         Err(Errno::EXIST) => {}
         Err(errno) => return Err(failed(errno.into())),
     }
-    UdpSocket::bind(SocketAddr::new(sample, 0)).map(drop).map_err(|source| RouteError::Bind {
-        address: sample,
-        hint: if sample.is_ipv6() { "; set the sysctl net.ipv6.ip_nonlocal_bind to 1" } else { "" },
-        source,
-    })
+    if let Err(source) = UdpSocket::bind(SocketAddr::new(sample, 0)) {
+        remove(network).await?;
+        let hint = if sample.is_ipv6() { " (set the sysctl net.ipv6.ip_nonlocal_bind to 1)" } else { "" };
+        return Err(RouteError::Bind { address: sample, hint, source });
+    }
+    Ok(())
 }
 
 /// Takes the route away; one that is not there stays so.
@@ -99,6 +102,35 @@ pub async fn remove(network: Cidr) -> Result<(), RouteError> {
         Err(errno) => return Err(RouteError::Remove { network, source: errno.into() }),
     }
     Ok(())
+}
+
+/// The network whose route this runtime has added, as a file remembers it for the time after a kill.
+#[derive(Debug)]
+pub struct Remembered {
+    path: PathBuf,
+}
+
+impl Remembered {
+    /// Remembered in the file at `path`, if there is one.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// The network, if a route of it may be left.
+    pub fn read(&self) -> Option<Cidr> {
+        fs::read_to_string(&self.path).ok()?.parse().ok()
+    }
+
+    /// Remembers another network, or none. A file that cannot be written is said and costs nothing else.
+    pub fn write(&self, network: Option<Cidr>) {
+        let written = match network {
+            Some(network) => fs::write(&self.path, network.to_string()),
+            None => fs::remove_file(&self.path),
+        };
+        if let Err(error) = written {
+            tracing::warn!(path = %self.path.display(), %error, "the podCIDR's route is not remembered");
+        }
+    }
 }
 
 enum Change {

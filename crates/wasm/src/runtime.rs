@@ -17,6 +17,7 @@ use futures::future::join_all;
 use rustix::fs::FlockOperation;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::container::stdio::Stdio;
 use crate::container::task::COMMANDS as CONTAINER_COMMANDS;
@@ -26,6 +27,7 @@ use crate::id::{Nanoseconds, SandboxId};
 use crate::images::Images;
 use crate::records::{RecordError, Records};
 use crate::registry::Registry;
+use crate::route::Remembered;
 use crate::sandbox::network::{Network, PodAddressMode};
 use crate::sandbox::task::{COMMANDS as SANDBOX_COMMANDS, Held};
 use crate::sandbox::{self, Sandbox, SandboxRecord};
@@ -112,6 +114,7 @@ impl Runtime {
         let opened = tokio::task::spawn_blocking(move || open(options)).await;
         let (core, sandboxes, containers) = opened.map_err(|_| RuntimeError::Interrupted)??;
         let core = Arc::new(core);
+        core.network.tidy().await;
         restore(&core, sandboxes, containers);
         Ok(Arc::new(Self { core }))
     }
@@ -161,7 +164,8 @@ fn open(options: RuntimeOptions) -> Result<Opened, RuntimeError> {
     engine_options.worker_threads = options.guest_threads;
     let engines = Engines::new(engine_options)?;
     let held = sandboxes.iter().filter_map(|sandbox| sandbox.addresses);
-    let network = Network::new(options.node_address, options.pod_address_mode, held);
+    let remembered = Remembered::at(state_dir.join("pod-cidr"));
+    let network = Network::new(options.node_address, options.pod_address_mode, remembered, held);
     let core = Core {
         engines,
         images,
@@ -204,8 +208,9 @@ fn restore(core: &Arc<Core>, sandboxes: Vec<SandboxRecord>, containers: Vec<Cont
             tracing::error!(sandbox = %sandbox.id, error = %chain(&error), "a record is left out");
             continue;
         }
+        let span = sandbox.span();
         let task = sandbox::task::Task { core: Arc::clone(core), sandbox, state, commands: asked, held };
-        tokio::spawn(task.run());
+        tokio::spawn(task.run().instrument(span));
     }
     for record in containers {
         restore_container(core, record);
@@ -242,8 +247,9 @@ fn restore_container(core: &Arc<Core>, record: ContainerRecord) {
     if let Err(error) = core.container_records.write(container.id.as_str(), &record) {
         tracing::warn!(container = %container.id, error = %chain(&error), "its state is not recorded");
     }
+    let span = sandbox.span();
     let task = container::task::Task { core: Arc::clone(core), sandbox, container, state, commands: asked };
-    tokio::spawn(task.run_exited());
+    tokio::spawn(task.run_exited().instrument(span));
 }
 
 impl Core {

@@ -59,6 +59,11 @@ pub(crate) struct SandboxRecord {
 }
 
 impl Sandbox {
+    /// The span of everything that is logged about the pod.
+    pub(crate) fn span(&self) -> tracing::Span {
+        tracing::info_span!("pod", name = %self.spec.name, namespace = %self.spec.namespace, uid = %self.spec.uid)
+    }
+
     /// The pod's network, while the sandbox is ready.
     pub(crate) fn network(&self) -> Option<Arc<PodNetwork>> {
         match &*self.state.borrow() {

@@ -158,7 +158,7 @@ impl RuntimeService for Runtime {
         request: Request<v1::ListContainerStatsRequest>,
     ) -> Answer<v1::ListContainerStatsResponse> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        Ok(Response::new(v1::ListContainerStatsResponse { stats: self.core.list_container_stats(filter) }))
+        Ok(Response::new(v1::ListContainerStatsResponse { stats: self.core.list_container_stats(&filter) }))
     }
 
     async fn pod_sandbox_stats(
@@ -174,7 +174,7 @@ impl RuntimeService for Runtime {
         request: Request<v1::ListPodSandboxStatsRequest>,
     ) -> Answer<v1::ListPodSandboxStatsResponse> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        Ok(Response::new(v1::ListPodSandboxStatsResponse { stats: self.core.list_sandbox_stats(filter) }))
+        Ok(Response::new(v1::ListPodSandboxStatsResponse { stats: self.core.list_sandbox_stats(&filter) }))
     }
 
     async fn get_container_events(

@@ -96,7 +96,7 @@ pub(crate) fn parse(
         .map_err(|error| ServiceError::invalid("annotations", crate::service::error::chain(&error)))?;
     let linux = config.linux.unwrap_or_default();
     let read_only_root = linux.security_context.is_some_and(|security| security.readonly_rootfs);
-    let mounts = config.mounts.into_iter().map(MountRequest::parse).collect::<Result<Vec<_>, _>>()?;
+    let mounts = config.mounts.iter().map(MountRequest::parse).collect::<Result<Vec<_>, _>>()?;
 
     let request = Request {
         command: config.command,
@@ -151,7 +151,7 @@ fn environment(entry: v1::KeyValue) -> Result<(String, String), ServiceError> {
     if entry.key.is_empty() || entry.key.contains(['=', '\0']) {
         return Err(ServiceError::invalid("envs", format!("{:?} cannot be a name", entry.key)));
     }
-    match String::from_utf8(entry.value.into()) {
+    match String::from_utf8(entry.value) {
         Ok(value) if !value.contains('\0') => Ok((entry.key, value)),
         _ => Err(ServiceError::invalid("envs", format!("the value of {} is not text", entry.key))),
     }
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn environments_are_text() {
-        let entry = |key: &str, value: &[u8]| v1::KeyValue { key: key.into(), value: value.to_vec().into() };
+        let entry = |key: &str, value: &[u8]| v1::KeyValue { key: key.into(), value: value.to_vec() };
         assert!(environment(entry("A", b"b")).is_ok());
         for bad in [entry("", b"x"), entry("A=B", b"x"), entry("A", b"\xff"), entry("A", b"\0")] {
             assert!(environment(bad).is_err());

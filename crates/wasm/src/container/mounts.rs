@@ -79,7 +79,7 @@ pub(crate) struct MountRequest {
 
 impl MountRequest {
     /// Understands CRI's message.
-    pub(crate) fn parse(mount: v1::Mount) -> Result<Self, ServiceError> {
+    pub(crate) fn parse(mount: &v1::Mount) -> Result<Self, ServiceError> {
         let field = "mounts";
         let at = |problem: &str| format!("{}: {problem}", mount.container_path);
         if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
@@ -119,6 +119,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) read_only_root: bool,
     /// The mount that is a file whose content the kubelet wants to have in the end.
     pub(crate) termination_message_path: Option<&'a str>,
+    /// Where the guest starts, which is made as an image's other directories would be.
+    pub(crate) working_dir: Option<&'a str>,
     pub(crate) hostname: &'a str,
     pub(crate) dns: &'a Dns,
 }
@@ -148,6 +150,10 @@ pub(crate) fn prepare(wanted: &Wanted<'_>) -> Result<Prepared, MountError> {
         make_mount_point(&mounts, &mounts[at].guest)?;
     }
 
+    if let Some(directory) = wanted.working_dir.and_then(normal_guest_path) {
+        make_mount_point(&mounts, &directory)?;
+    }
+
     let mut tree = Tree { wanted, mounts };
     let is_message = |file: &&MountRequest| wanted.termination_message_path == Some(file.guest.as_str());
     // First, as it may add a mount that the others then belong in.
@@ -169,8 +175,8 @@ pub(crate) fn prepare(wanted: &Wanted<'_>) -> Result<Prepared, MountError> {
     Ok(Prepared { mounts: tree.mounts, termination_message })
 }
 
-/// Makes the directory that shows a mount in its parent's listing. Within a volume it is left out: what is in there is
-/// not ours, and may be a link to anywhere.
+/// Makes a directory of the root, such as the one that shows a mount in its parent's listing. Within a volume it is left
+/// out: what is in there is not ours, and may be a link to anywhere.
 fn make_mount_point(mounts: &[Mount], guest: &str) -> Result<(), MountError> {
     let parent = guest.rsplit_once('/').map_or("/", |(parent, _)| if parent.is_empty() { "/" } else { parent });
     match inside(mounts, parent) {

@@ -37,6 +37,7 @@ impl Case {
             mounts: &self.mounts,
             read_only_root: self.read_only_root,
             termination_message_path: Some("/dev/termination-log"),
+            working_dir: Some("/srv/app"),
             hostname: "pod-0",
             dns: &dns,
         })
@@ -51,6 +52,7 @@ fn mount_points_show_in_the_private_root_and_not_in_volumes() {
     assert_eq!(root.guest, "/");
     assert_eq!(fs::metadata(&root.host).unwrap().permissions().mode() & 0o777, 0o700);
     assert!(root.host.join("data").is_dir() && root.host.join("a/b/c").is_dir());
+    assert!(root.host.join("srv/app").is_dir());
     assert!(!case.host("data").join("deep").exists());
     assert_eq!(fs::read_to_string(root.host.join("etc/hostname")).unwrap(), "pod-0\n");
     let resolv_conf = fs::read_to_string(root.host.join("etc/resolv.conf")).unwrap();

@@ -83,11 +83,11 @@ impl Stdio {
     /// terminal.
     pub(crate) async fn write_stdin(&self, piece: Bytes) {
         let stdin = self.inner().stdin.clone();
-        if let Some(stdin) = stdin {
-            if stdin.send(piece).await.is_err() {
-                // The guest has closed its side.
-                self.close_stdin();
-            }
+        if let Some(stdin) = stdin
+            && stdin.send(piece).await.is_err()
+        {
+            // The guest has closed its side.
+            self.close_stdin();
         }
     }
 
@@ -109,6 +109,11 @@ impl Stdio {
         inner.stdin = None;
         inner.unread_stdin = None;
         inner.clients = Clients::Closed;
+    }
+
+    /// Whether the container has not ended, as far as its clients are concerned.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.inner().clients, Clients::Open(_))
     }
 
     fn copy_to_clients(&self, stream: Stream, piece: &Bytes) {

@@ -13,7 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::address::{AddressError, Cidr, Pool};
-use crate::route::{self, RouteError};
+use crate::route::{self, Remembered, RouteError};
+use crate::service::error::{ServiceError, chain};
 
 /// Where pods get their addresses from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,12 +98,15 @@ pub enum NetworkError {
 #[derive(Debug)]
 pub(crate) struct Network {
     node: IpAddr,
+    remembered: Remembered,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     pods: Pods,
+    /// The podCIDR of a runtime that was killed, whose route is still there.
+    leftover: Option<Cidr>,
     /// Every address out of this or an earlier podCIDR that a sandbox still has.
     leased: BTreeSet<IpAddr>,
     loopbacks: Pool,
@@ -117,7 +121,12 @@ enum Pods {
 
 impl Network {
     /// A network in which `held` are taken already, by sandboxes of an earlier process.
-    pub(crate) fn new(node: IpAddr, mode: PodAddressMode, held: impl Iterator<Item = Addresses>) -> Self {
+    pub(crate) fn new(
+        node: IpAddr,
+        mode: PodAddressMode,
+        remembered: Remembered,
+        held: impl Iterator<Item = Addresses>,
+    ) -> Self {
         let pods = match mode {
             PodAddressMode::Host => Pods::Shared,
             PodAddressMode::Auto if route::is_permitted() => {
@@ -131,18 +140,19 @@ impl Network {
                 Pods::Shared
             }
         };
-        let mut state = State { pods, leased: BTreeSet::new(), loopbacks: Pool::loopback() };
+        let mut state =
+            State { pods, leftover: remembered.read(), leased: BTreeSet::new(), loopbacks: Pool::loopback() };
         for addresses in held {
             if let Addresses::Own { address, .. } = addresses {
                 state.leased.insert(address);
             }
-            if !matches!(addresses, Addresses::Node { .. }) {
-                if let Err(error) = state.loopbacks.claim(addresses.loopback()) {
-                    tracing::debug!(%error, "a record's loopback address");
-                }
+            if !matches!(addresses, Addresses::Node { .. })
+                && let Err(error) = state.loopbacks.claim(addresses.loopback())
+            {
+                tracing::debug!(%error, "a record's loopback address");
             }
         }
-        Self { node, state: Mutex::new(state) }
+        Self { node, remembered, state: Mutex::new(state) }
     }
 
     /// The node's own address.
@@ -211,15 +221,13 @@ impl Network {
             let before = match &self.state().pods {
                 Pods::Shared => return Ok(()),
                 Pods::Waiting { .. } => None,
+                Pods::Routed(pool) if pool.network() == network => return Ok(()),
                 Pods::Routed(pool) => Some(pool.network()),
             };
-            if before == Some(network) {
-                return Ok(());
-            }
             if let Err(source) = route::add(network, sample).await {
                 return self.without_route(network, source);
             }
-            {
+            let leftover = {
                 let mut state = self.state();
                 let now = match &state.pods {
                     Pods::Routed(pool) => Some(pool.network()),
@@ -235,12 +243,12 @@ impl Network {
                     }
                 }
                 state.pods = Pods::Routed(pool);
-            }
+                state.leftover.take()
+            };
             tracing::info!(%network, "pods get their addresses from the podCIDR");
-            if let Some(before) = before {
-                if let Err(error) = route::remove(before).await {
-                    tracing::warn!(%error, "the earlier podCIDR's route stays");
-                }
+            self.remembered.write(Some(network));
+            for earlier in before.into_iter().chain(leftover).filter(|earlier| *earlier != network) {
+                remove_route(earlier).await;
             }
             return Ok(());
         }
@@ -250,16 +258,28 @@ impl Network {
     fn without_route(&self, network: Cidr, source: RouteError) -> Result<(), NetworkError> {
         let mut state = self.state();
         if source.is_permission() && matches!(state.pods, Pods::Waiting { .. }) {
-            tracing::warn!(%network, node = %self.node, error = %crate::service::error::chain(&source),
+            tracing::warn!(%network, node = %self.node, error = %chain(&source),
                 "pods share the node's address and its ports");
             state.pods = Pods::Shared;
             return Ok(());
         }
         let error = NetworkError::Route { network, source };
         if let Pods::Waiting { why } = &mut state.pods {
-            *why = crate::service::error::chain(&error);
+            *why = chain(&error);
         }
         Err(error)
+    }
+
+    /// Takes away the route that a killed runtime has left, unless it may be needed again.
+    pub(crate) async fn tidy(&self) {
+        let leftover = {
+            let mut state = self.state();
+            if matches!(state.pods, Pods::Shared) { state.leftover.take() } else { None }
+        };
+        if let Some(network) = leftover {
+            remove_route(network).await;
+            self.remembered.write(None);
+        }
     }
 
     /// Takes the route away, at a clean shutdown.
@@ -269,14 +289,19 @@ impl Network {
             Pods::Shared | Pods::Waiting { .. } => None,
         };
         if let Some(network) = network {
-            if let Err(error) = route::remove(network).await {
-                tracing::warn!(error = %crate::service::error::chain(&error), "the podCIDR's route stays");
-            }
+            remove_route(network).await;
+            self.remembered.write(None);
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn remove_route(network: Cidr) {
+    if let Err(error) = route::remove(network).await {
+        tracing::warn!(error = %chain(&error), "the route of an earlier podCIDR stays");
     }
 }
 
@@ -289,7 +314,7 @@ pub(crate) enum LeaseError {
     Address(#[from] AddressError),
 }
 
-impl From<LeaseError> for crate::service::error::ServiceError {
+impl From<LeaseError> for ServiceError {
     fn from(error: LeaseError) -> Self {
         match error {
             LeaseError::Network(error) => Self::Network(error),
@@ -299,50 +324,5 @@ impl From<LeaseError> for crate::service::error::ServiceError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
-
-    #[test]
-    fn in_host_mode_pods_share_all_but_loopback() {
-        let network = Network::new(NODE, PodAddressMode::Host, std::iter::empty());
-        let (a, b) = (network.lease(false).unwrap(), network.lease(false).unwrap());
-        assert_eq!((a.address(), b.address()), (NODE, NODE));
-        assert_ne!(a.loopback(), b.loopback());
-        let on_host = network.lease(true).unwrap();
-        assert_eq!(on_host.loopback().to_string(), "127.0.0.1");
-        network.release(on_host);
-        assert_eq!(network.readiness(), Ok(()));
-    }
-
-    #[test]
-    fn what_a_record_holds_is_not_given_again() {
-        let first = Network::new(NODE, PodAddressMode::Host, std::iter::empty()).lease(false).unwrap();
-        let network = Network::new(NODE, PodAddressMode::Host, [first].into_iter());
-        assert_ne!(network.lease(false).unwrap().loopback(), first.loopback());
-    }
-
-    #[tokio::test]
-    async fn a_pod_cidr_is_awaited_then_used_and_leases_survive_in_it() {
-        if !route::is_permitted() {
-            return;
-        }
-        let held = Addresses::Own { address: "198.18.48.2".parse().unwrap(), loopback: "127.1.0.1".parse().unwrap() };
-        let network = Network::new(NODE, PodAddressMode::Auto, [held].into_iter());
-        assert!(network.readiness().unwrap_err().contains("podCIDR"));
-        assert!(network.lease(false).is_err());
-        assert!(network.lease(true).is_ok());
-
-        assert!(network.set_pod_cidr("198.18.48.0").await.is_err());
-        network.set_pod_cidr("198.18.48.0/29,fd00:48::/64").await.unwrap();
-        assert_eq!(network.readiness(), Ok(()));
-        assert_eq!(network.lease(false).unwrap().address().to_string(), "198.18.48.3");
-
-        network.set_pod_cidr("198.18.49.0/29").await.unwrap();
-        assert_eq!(network.lease(false).unwrap().address().to_string(), "198.18.49.2");
-        assert!(std::net::UdpSocket::bind("198.18.48.2:0").is_err(), "the old route is still there");
-        network.close().await;
-        assert!(std::net::UdpSocket::bind("198.18.49.2:0").is_err(), "the route is still there");
-    }
-}
+#[path = "network_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@ use cri::v1;
 use cri::v1::ContainerEventType;
 use image::Image;
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use crate::code::Code;
 use crate::container::config::{self, ContainerSpec, Request, Resources};
@@ -42,6 +43,9 @@ impl Core {
         self: &Arc<Self>,
         request: v1::CreateContainerRequest,
     ) -> Result<ContainerId, ServiceError> {
+        if self.closing.is_cancelled() {
+            return Err(ServiceError::ShuttingDown);
+        }
         let sandbox = self.registry().sandbox(&request.pod_sandbox_id)?;
         let not_ready = || ServiceError::SandboxNotReady(sandbox.id.clone());
         let network = sandbox.network().ok_or_else(not_ready)?;
@@ -53,7 +57,7 @@ impl Core {
 
         let id = ContainerId::random();
         let mut draft = Draft { records: &self.container_records, id: Some(id.clone()) };
-        let prepared = self.prepare_files(&id, &sandbox, &spec, &request).await?;
+        let prepared = self.prepare_files(&id, &sandbox, &spec, &request, &image).await?;
         let (state, watched) = watch::channel(State::Created);
         let (commands, asked) = mpsc::channel(COMMANDS);
         let container = Arc::new(Container {
@@ -88,7 +92,7 @@ impl Core {
         };
         let task = Task { core: Arc::clone(self), sandbox: Arc::clone(&sandbox), container, state, commands: asked };
         self.emit(ContainerEventType::ContainerCreatedEvent, id.as_str(), &sandbox);
-        tokio::spawn(task.run(launch));
+        tokio::spawn(task.run(launch).instrument(sandbox.span()));
         Ok(id)
     }
 
@@ -106,17 +110,20 @@ impl Core {
         sandbox: &Arc<Sandbox>,
         spec: &ContainerSpec,
         request: &Request,
+        image: &Image,
     ) -> Result<Prepared, ServiceError> {
         let directory = self.container_records.directory_of(id.as_str());
         let (sandbox, mounts) = (Arc::clone(sandbox), spec.mounts.clone());
         let read_only_root = request.read_only_root;
         let termination_message_path = request.termination_message_path.clone();
+        let working_dir = request.working_dir.clone().or_else(|| image.config.working_dir.clone());
         let prepared = tokio::task::spawn_blocking(move || {
             mounts::prepare(&Wanted {
                 directory: &directory,
                 mounts: &mounts,
                 read_only_root,
                 termination_message_path: termination_message_path.as_deref(),
+                working_dir: working_dir.as_deref(),
                 hostname: &sandbox.spec.hostname,
                 dns: &sandbox.spec.dns,
             })

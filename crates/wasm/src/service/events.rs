@@ -3,7 +3,7 @@
 //! A reader that does not keep up is told so and let go, so that it lists anew: no event is ever left out silently.
 
 use cri::v1::ContainerEventResponse;
-use futures::{StreamExt, future, stream};
+use futures::{StreamExt, stream};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::Status;
 use tonic::codegen::BoxStream;
@@ -24,10 +24,5 @@ pub(super) fn stream(core: &Core) -> BoxStream<ContainerEventResponse> {
             Err(RecvError::Closed) => None,
         }
     });
-    let closing = core.closing.clone();
-    Box::pin(
-        events
-            .take_until(Box::pin(async move { closing.cancelled().await }))
-            .filter_map(|event| future::ready(Some(event))),
-    )
+    Box::pin(events.take_until(core.closing.clone().cancelled_owned()))
 }

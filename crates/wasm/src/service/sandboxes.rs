@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cri::v1;
 use cri::v1::ContainerEventType;
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use crate::id::{Nanoseconds, SandboxId};
 use crate::runtime::Core;
@@ -34,6 +35,9 @@ impl Core {
         self: &Arc<Self>,
         request: v1::RunPodSandboxRequest,
     ) -> Result<SandboxId, ServiceError> {
+        if self.closing.is_cancelled() {
+            return Err(ServiceError::ShuttingDown);
+        }
         let config = request.config.ok_or_else(|| ServiceError::invalid("config", "missing"))?;
         let spec = SandboxSpec::parse(config, request.runtime_handler)?;
         let addresses = self.network.lease(spec.host_network())?;
@@ -55,7 +59,7 @@ impl Core {
         lease.addresses = None;
         let held = Held { addresses: Some(addresses), forwarders };
         let task = task::Task { core: Arc::clone(self), sandbox: Arc::clone(&sandbox), state, commands: asked, held };
-        tokio::spawn(task.run());
+        tokio::spawn(task.run().instrument(sandbox.span()));
         if let Err(error) = self.record_sandbox(&sandbox, addresses).await {
             sandbox.ask(Command::Remove).await?;
             return Err(error);

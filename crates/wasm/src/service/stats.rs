@@ -75,7 +75,7 @@ fn is_running(container: &Container) -> bool {
 
 impl Core {
     /// The running containers that pass the filter.
-    pub(super) fn list_container_stats(&self, filter: v1::ContainerStatsFilter) -> Vec<v1::ContainerStats> {
+    pub(super) fn list_container_stats(&self, filter: &v1::ContainerStatsFilter) -> Vec<v1::ContainerStats> {
         let containers = self.registry().containers();
         let wanted = |container: &&Arc<Container>| {
             is_running(container)
@@ -117,7 +117,7 @@ impl Core {
     }
 
     /// The ready sandboxes that pass the filter.
-    pub(super) fn list_sandbox_stats(&self, filter: v1::PodSandboxStatsFilter) -> Vec<v1::PodSandboxStats> {
+    pub(super) fn list_sandbox_stats(&self, filter: &v1::PodSandboxStatsFilter) -> Vec<v1::PodSandboxStats> {
         let sandboxes = self.registry().sandboxes();
         let wanted = |sandbox: &&Arc<Sandbox>| {
             sandbox.is_ready()

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use cri::wasklet::attach_response::Output;
 use cri::wasklet::stdio_server::Stdio;
 use cri::wasklet::{AttachRequest, AttachResponse};
-use futures::{StreamExt, stream};
+use futures::stream;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -33,9 +32,14 @@ impl Stdio for Runtime {
         })?;
         let attached = Attached { pump: tokio::spawn(pump(first, input, Arc::clone(&container))), container };
         // The pump goes with the answers: they end with the container, or are dropped when the client goes.
-        let answers = stream::unfold((ReceiverStream::new(output), attached), |(mut output, attached)| async move {
-            let piece = output.next().await?;
-            Some((Ok(answer(piece)), (output, attached)))
+        let state = Some((output, attached));
+        let answers = stream::unfold(state, |state| async move {
+            let (mut output, attached) = state?;
+            match output.recv().await {
+                Some(piece) => Some((Ok(answer(piece)), Some((output, attached)))),
+                None if attached.container.stdio.is_open() => Some((Err(too_slow()), None)),
+                None => None,
+            }
         });
         Ok(Response::new(Box::pin(answers)))
     }
@@ -72,6 +76,13 @@ async fn pump(first: AttachRequest, mut input: Streaming<AttachRequest>, contain
             }
         };
     }
+}
+
+/// What a client is told that was let go while the container goes on.
+fn too_slow() -> Status {
+    Status::resource_exhausted(
+        "the output came faster than it was read: attach again; all of it is in the container's log",
+    )
 }
 
 fn answer((stream, bytes): Piece) -> AttachResponse {
