@@ -19,6 +19,9 @@ use k8s_openapi::api::core::v1 as api;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+/// The reason of an instance that could not be started.
+const START_ERROR: &str = "StartError";
+
 /// What is known of one pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
@@ -42,6 +45,8 @@ pub struct Observed {
     pub failures: BTreeMap<Task, Setback>,
     /// When an outcome was last applied; views not younger are dropped.
     pub settled_at: Option<Timestamp>,
+    /// When the last view that was applied began.
+    pub listed_at: Option<Timestamp>,
     /// The last status made here, or, right after a restart, the one the API server had.
     pub status: api::PodStatus,
     /// The node's addresses, the primary one first.
@@ -223,7 +228,13 @@ impl Exit {
     /// The end of an instance that could not be started.
     #[must_use]
     pub fn start_error(message: String, now: Timestamp) -> Self {
-        Exit { started_at: None, finished_at: now, code: 128, reason: "StartError".into(), message }
+        Exit { started_at: None, finished_at: now, code: 128, reason: START_ERROR.into(), message }
+    }
+
+    /// Whether it stands for a start that failed.
+    #[must_use]
+    pub fn is_start_error(&self) -> bool {
+        self.started_at.is_none() && self.reason == START_ERROR
     }
 }
 
@@ -256,6 +267,7 @@ impl Observed {
             in_flight: BTreeMap::new(),
             failures: BTreeMap::new(),
             settled_at: None,
+            listed_at: None,
             status,
             host_ips,
             warned: Vec::new(),
@@ -287,6 +299,20 @@ impl Observed {
     #[must_use]
     pub fn setback(&self, kind: TaskKind, container: Option<&ContainerName>) -> Option<&Setback> {
         self.failures.get(&Task { container: container.cloned(), kind })
+    }
+
+    /// Whether an action of that kind failed and the runtime was not listed since. It may have done what it was to do
+    /// and only its answer was lost, so nothing must be built on its failure yet.
+    #[must_use]
+    pub fn is_in_doubt(&self, kind: TaskKind, container: Option<&ContainerName>) -> bool {
+        self.setback(kind, container).is_some_and(|setback| self.listed_at.is_none_or(|at| at <= setback.at))
+    }
+
+    /// The same for any container and the pod.
+    #[must_use]
+    pub fn is_any_in_doubt(&self, kind: TaskKind) -> bool {
+        let tasks = self.failures.keys().filter(|task| task.kind == kind);
+        tasks.into_iter().any(|task| self.is_in_doubt(kind, task.container.as_ref()))
     }
 
     /// What is known of a container; nothing if it was never heard of.

@@ -9,7 +9,7 @@ mod containers;
 use crate::names::ContainerName;
 use crate::observed::{Admission, Observed};
 use crate::plan::{Because, Course, Phase, TaskKind, Waiting};
-use crate::pod::{Pod, Rejection, RestartPolicy};
+use crate::pod::{Pod, Rejection};
 use crate::qos;
 use crate::time::{Timestamp, whole_seconds};
 use k8s_openapi::api::core::v1 as api;
@@ -36,7 +36,7 @@ pub(crate) fn of(
         _ => Phase::terminal(before).is_some() && before.container_statuses.is_none(),
     };
     let containers = (!rejected).then(|| containers::statuses(pod, observed, waiting, over));
-    let (phase, reason, message) = phase(pod, observed, course, containers.as_deref().unwrap_or_default(), over);
+    let (phase, reason, message) = phase(observed, course, containers.as_deref().unwrap_or_default(), over);
     let pod_ips = pod_ips(pod, observed);
     let conditions = match rejected {
         true => conditions::foreign_and_kept(pod, before),
@@ -118,15 +118,15 @@ fn rejection_message(rejection: &Rejection) -> String {
 
 /// Whether the pod winds down and nothing of it runs or is about to: what has not ended by now never will.
 fn is_over(observed: &Observed, course: &Course) -> bool {
-    let starting = |kind| matches!(kind, TaskKind::CreateContainer | TaskKind::StartContainer);
+    let starts = [TaskKind::CreateContainer, TaskKind::StartContainer];
     matches!(course, Course::WindDown { .. })
         && observed.alive().next().is_none()
-        && !observed.in_flight.keys().any(|task| starting(task.kind))
+        && !observed.in_flight.keys().any(|task| starts.contains(&task.kind))
+        && !starts.into_iter().any(|kind| observed.is_any_in_doubt(kind))
 }
 
 /// Phase, reason and message. A terminal phase stays with its reason and message.
 fn phase(
-    pod: &Pod,
     observed: &Observed,
     course: &Course,
     containers: &[api::ContainerStatus],
@@ -142,15 +142,15 @@ fn phase(
         return (Phase::Failed, Some(rejection.reason.into()), Some(rejection_message(rejection)));
     }
     if matches!(course, Course::WindDown { because: Because::DeadlineExceeded, .. }) {
-        let phase = if over { Phase::Failed } else { by_containers(pod, containers, over) };
+        let phase = if over { Phase::Failed } else { by_containers(containers, over) };
         let message = "Pod was active on the node longer than the specified deadline";
         return (phase, Some("DeadlineExceeded".into()), Some(message.into()));
     }
-    (by_containers(pod, containers, over), None, None)
+    (by_containers(containers, over), None, None)
 }
 
 /// The phase that the states of the containers add up to.
-fn by_containers(pod: &Pod, containers: &[api::ContainerStatus], over: bool) -> Phase {
+fn by_containers(containers: &[api::ContainerStatus], over: bool) -> Phase {
     let (mut waiting, mut running, mut stopped, mut succeeded) = (0, 0, 0, 0);
     for container in containers {
         let state = container.state.clone().unwrap_or_default();
@@ -165,18 +165,15 @@ fn by_containers(pod: &Pod, containers: &[api::ContainerStatus], over: bool) -> 
             (None, None) => waiting += 1,
         }
     }
-    let settled = if stopped == succeeded { Phase::Succeeded } else { Phase::Failed };
-    match () {
-        () if waiting > 0 => Phase::Pending,
-        () if running > 0 => Phase::Running,
-        () if stopped == 0 => Phase::Pending,
-        () if over => settled,
-        () => match pod.restart_policy {
-            RestartPolicy::Always => Phase::Running,
-            RestartPolicy::Never => settled,
-            RestartPolicy::OnFailure if settled == Phase::Succeeded => settled,
-            RestartPolicy::OnFailure => Phase::Running,
-        },
+    if waiting > 0 || running + stopped == 0 {
+        Phase::Pending
+    } else if running > 0 || !over {
+        // If none runs, all have stopped and some are to be restarted.
+        Phase::Running
+    } else if stopped == succeeded {
+        Phase::Succeeded
+    } else {
+        Phase::Failed
     }
 }
 

@@ -81,10 +81,13 @@ impl Observed {
     }
 
     fn listed(&mut self, view: RuntimeView, now: Timestamp) {
-        if self.settled_at.is_some_and(|settled_at| view.as_of <= settled_at) {
+        let outcome_is_newer = self.settled_at.is_some_and(|at| view.as_of <= at);
+        let view_is_newer = self.listed_at.is_some_and(|at| view.as_of < at);
+        if outcome_is_newer || view_is_newer {
             return;
         }
         self.synced = true;
+        self.listed_at = Some(view.as_of);
         self.sandboxes = view.sandboxes;
         self.sandboxes.sort_by_key(|sandbox| (sandbox.attempt, sandbox.created_at));
         for container in self.containers.values_mut() {
@@ -277,11 +280,14 @@ impl Observed {
 }
 
 impl ContainerObserved {
-    /// The runtime holds `instance`. What has ended stays ended, whatever the runtime says afterwards.
+    /// The runtime holds `instance`. What has ended stays ended, whatever the runtime says afterwards; only a start whose
+    /// answer was lost turns out to have worked.
     fn see(&mut self, instance: Instance) {
         let instance = Instance { held: true, ..instance };
+        let runs = matches!(instance.state, InstanceState::Running { .. });
+        let stays = |exit: &Exit| !(runs && exit.is_start_error());
         match self.instances.iter_mut().find(|known| known.id == instance.id) {
-            Some(known) if known.exit().is_some() && instance.exit().is_none() => {
+            Some(known) if known.exit().is_some_and(stays) && instance.exit().is_none() => {
                 let state = known.state.clone();
                 *known = Instance { state, ..instance };
             }

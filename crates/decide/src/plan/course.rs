@@ -99,6 +99,7 @@ fn is_done(pod: &Pod, container: &Container, observed: &Observed) -> bool {
     nothing_else_runs
         && exit.is_some_and(|exit| !pod.restart_policy.restarts_after(exit.code))
         && !observed.is_in_flight(TaskKind::CreateContainer, Some(&container.name))
+        && !observed.is_in_doubt(TaskKind::StartContainer, Some(&container.name))
 }
 
 fn has_run(container: &Container, observed: &Observed) -> bool {
@@ -112,6 +113,7 @@ fn is_gone(observed: &Observed) -> bool {
         && observed.sandboxes.is_empty()
         && observed.volumes == VolumeState::Released
         && observed.in_flight.keys().all(|task| task.kind == TaskKind::PullImage)
+        && ![TaskKind::RunSandbox, TaskKind::CreateContainer].into_iter().any(|kind| observed.is_any_in_doubt(kind))
 }
 
 impl Observed {

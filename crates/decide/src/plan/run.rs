@@ -48,13 +48,15 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
 /// What `container` needs next, judged by its instances alone.
 fn need<'a>(draft: &Draft<'a>, container: &Container) -> Need<'a> {
     let observed = draft.observed;
+    let starts = [TaskKind::CreateContainer, TaskKind::StartContainer];
+    let busy = |kind| observed.is_in_flight(kind, Some(&container.name));
+    let in_doubt = |kind| observed.is_in_doubt(kind, Some(&container.name));
+    if starts.into_iter().any(|kind| busy(kind) || in_doubt(kind)) {
+        return Need::Nothing;
+    }
     let Some(known) = observed.container(&container.name) else {
         return Need::Create { attempt: 0 };
     };
-    let busy = [TaskKind::CreateContainer, TaskKind::StartContainer];
-    if busy.into_iter().any(|kind| observed.is_in_flight(kind, Some(&container.name))) {
-        return Need::Nothing;
-    }
     let Some(newest) = known.newest() else {
         return Need::Create { attempt: known.streak.restarts };
     };
@@ -116,6 +118,9 @@ fn sandbox<'a>(draft: &mut Draft<'a>) -> Option<&'a Sandbox> {
     let observed = draft.observed;
     let changing = [TaskKind::RunSandbox, TaskKind::StopSandbox];
     if changing.into_iter().any(|kind| observed.is_in_flight(kind, None)) {
+        return None;
+    }
+    if observed.is_in_doubt(TaskKind::RunSandbox, None) {
         return None;
     }
     if let Some(ready) = observed.ready_sandbox() {

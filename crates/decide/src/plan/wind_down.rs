@@ -33,6 +33,7 @@ fn stop_sandboxes(draft: &mut Draft<'_>) -> bool {
     }
     ready().next().is_none()
         && !observed.is_in_flight(TaskKind::RunSandbox, None)
+        && !observed.is_in_doubt(TaskKind::RunSandbox, None)
         && !observed.is_in_flight(TaskKind::StopSandbox, None)
 }
 

@@ -120,14 +120,18 @@ impl World {
                 && fault.kind == kind
                 && fault.container.as_deref().is_none_or(|name| Some(name) == container)
         });
-        let outcome = match fault {
+        match fault {
             Some(fault) => {
                 fault.times -= 1;
-                fail(action, fault.failure.clone())
+                let outcome = fail(action, fault.failure.clone());
+                self.happen(Event::Done(outcome));
+                self.list();
             }
-            None => self.runtime.perform(action, &self.pod, self.now),
-        };
-        self.happen(Event::Done(outcome));
+            None => {
+                let outcome = self.runtime.perform(action, &self.pod, self.now);
+                self.happen(Event::Done(outcome));
+            }
+        }
     }
 
     /// The kubelet lists what the runtime holds.

@@ -1,0 +1,266 @@
+//! Properties of the plan that hold whatever happens, in whatever order.
+
+mod world;
+
+use decide::event::{Event, Failure};
+use decide::names::ContainerName;
+use decide::plan::{Phase, Stage, Task};
+use decide::time::after;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use world::{Life, World, fail};
+
+/// One thing that may happen.
+#[derive(Clone, Debug)]
+enum Happening {
+    /// An action in flight ends well.
+    Succeeds(usize),
+    /// An action in flight fails and has done nothing.
+    Fails(usize),
+    /// An action in flight fails, but what it was to do is done: an answer got lost.
+    AnswerLost(usize),
+    /// The runtime is listed.
+    Listed,
+    /// A listing arrives that was made some time ago.
+    ListedLate,
+    /// Seconds pass.
+    Passes(u16),
+    /// A container ends by itself.
+    Exits(usize, i32),
+    SandboxDies,
+    /// The runtime loses a container that the worker knows of.
+    Forgets(usize),
+    ReferencesChange,
+    ImageEdited(u8),
+    Deleted(u8),
+    Removed,
+    /// The kubelet starts anew; of what was in flight, some was done and some was not.
+    KubeletRestarts(Vec<bool>),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        12 => any::<usize>().prop_map(Happening::Succeeds),
+        2 => any::<usize>().prop_map(Happening::Fails),
+        1 => any::<usize>().prop_map(Happening::AnswerLost),
+        4 => Just(Happening::Listed),
+        1 => Just(Happening::ListedLate),
+        3 => (0..400_u16).prop_map(Happening::Passes),
+        3 => (any::<usize>(), prop_oneof![Just(0), Just(1), Just(137)]).prop_map(|(which, code)| Happening::Exits(which, code)),
+        1 => Just(Happening::SandboxDies),
+        1 => any::<usize>().prop_map(Happening::Forgets),
+        1 => Just(Happening::ReferencesChange),
+        1 => (0..3_u8).prop_map(Happening::ImageEdited),
+        1 => (0..40_u8).prop_map(Happening::Deleted),
+        1 => Just(Happening::Removed),
+        1 => prop::collection::vec(any::<bool>(), 4).prop_map(Happening::KubeletRestarts),
+    ]
+}
+
+fn object(policy: &str) -> Value {
+    json!({
+        "metadata": { "name": "p", "namespace": "n", "uid": "u", "generation": 1 },
+        "spec": {
+            "restartPolicy": policy,
+            "terminationGracePeriodSeconds": 30,
+            "containers": [{ "name": "a", "image": "a:1" }, { "name": "b", "image": "b:1" }],
+        },
+    })
+}
+
+/// A world under watch.
+struct Watched {
+    world: World,
+    never: bool,
+    phase: Option<Phase>,
+    restarts: BTreeMap<String, i32>,
+    late: Option<decide::event::RuntimeView>,
+    removed: bool,
+}
+
+impl Watched {
+    fn new(policy: &str) -> Self {
+        let mut world = World::new(object(policy));
+        world.start();
+        let never = policy == "Never";
+        let mut watched = Watched { world, never, phase: None, restarts: BTreeMap::new(), late: None, removed: false };
+        watched.check();
+        watched
+    }
+
+    fn pick(&self, which: usize) -> Option<Task> {
+        self.world.pending.keys().nth(which.checked_rem(self.world.pending.len())?).cloned()
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let world = &mut self.world;
+        if world.plan.as_ref().is_some_and(|plan| plan.stage == Stage::Released) {
+            return;
+        }
+        match happening {
+            Happening::Succeeds(which) => {
+                if let Some(task) = self.pick(which) {
+                    self.world.perform(&task);
+                }
+            }
+            Happening::Fails(which) => self.end_with_failure(which, false),
+            Happening::AnswerLost(which) => self.end_with_failure(which, true),
+            Happening::Listed => {
+                self.late = Some(world.runtime.view(world.now));
+                world.list();
+            }
+            Happening::ListedLate => {
+                if let Some(view) = self.late.clone() {
+                    world.happen(Event::Runtime(view));
+                }
+            }
+            Happening::Passes(seconds) => {
+                world.now = after(world.now, Duration::from_secs(seconds.into()));
+                world.happen(Event::Tick);
+            }
+            Happening::Exits(which, code) => {
+                let running: Vec<_> = world.observed.alive().map(|(_, instance)| instance.id.clone()).collect();
+                if let Some(id) = which.checked_rem(running.len()).and_then(|which| running.get(which)) {
+                    world.runtime.end(id, code, world.now);
+                }
+            }
+            Happening::SandboxDies => world.runtime.sandbox_dies(world.now),
+            Happening::Forgets(which) => self.forget(which),
+            Happening::ReferencesChange => world.happen(Event::ReferencesChanged),
+            Happening::ImageEdited(version) => {
+                world.edit(&json!({ "spec": { "containers": [{ "image": format!("a:{version}") }] } }));
+            }
+            Happening::Deleted(grace) if !self.removed => world.delete(grace.into()),
+            Happening::Deleted(_) => {}
+            Happening::Removed => {
+                self.removed = true;
+                world.happen(Event::Removed);
+            }
+            Happening::KubeletRestarts(done) => {
+                if self.removed {
+                    return;
+                }
+                let pending: Vec<_> = world.pending.values().cloned().collect();
+                for (pending, done) in pending.into_iter().zip(done) {
+                    if done {
+                        world.runtime.perform(pending.action, &world.pod, world.now);
+                    }
+                }
+                self.late = None;
+                world.restart_kubelet();
+                world.start();
+            }
+        }
+        self.check();
+    }
+
+    fn end_with_failure(&mut self, which: usize, but_done: bool) {
+        let Some(task) = self.pick(which) else {
+            return;
+        };
+        let world = &mut self.world;
+        let Some(pending) = world.pending.remove(&task) else {
+            return;
+        };
+        if but_done {
+            world.runtime.perform(pending.action.clone(), &world.pod, world.now);
+        }
+        world.happen(Event::Done(fail(pending.action, Failure::new("Error", "it did not work"))));
+    }
+
+    /// Only what the worker has seen can be forgotten without being run again: nobody else knows that it ran.
+    fn forget(&mut self, which: usize) {
+        let names: Vec<_> = self.world.observed.alive().map(|(name, _)| name.to_string()).collect();
+        if let Some(name) = which.checked_rem(names.len()).and_then(|which| names.get(which)) {
+            self.world.runtime.forget(name);
+        }
+    }
+
+    /// What must hold after every event.
+    fn check(&mut self) {
+        let world = &self.world;
+        let plan = world.plan.as_ref().unwrap();
+
+        let phase = Phase::terminal(&plan.status);
+        assert!(self.phase.is_none() || self.phase == phase, "{:?} became {:?}", self.phase, plan.status.phase);
+        self.phase = phase;
+
+        assert!(world.runtime.most_alive() <= 1, "two instances of one container run");
+
+        for status in plan.status.container_statuses.iter().flatten() {
+            let before = self.restarts.insert(status.name.clone(), status.restart_count).unwrap_or(0);
+            assert!(status.restart_count >= before, "{} restarts became {}", before, status.restart_count);
+        }
+
+        let tasks: BTreeSet<Task> = plan.actions.iter().map(|planned| planned.action.task()).collect();
+        assert_eq!(tasks.len(), plan.actions.len(), "two actions of one task");
+        assert_eq!(world.observed.in_flight.len(), world.pending.len(), "the worker lost count of its actions");
+
+        if self.never {
+            let twice: Vec<(&ContainerName, &u32)> =
+                world.runtime.starts.iter().filter(|(_, times)| **times > 1).collect();
+            assert!(twice.is_empty(), "run again under Never: {twice:?}");
+        }
+        if plan.stage == Stage::Released {
+            assert!(world.runtime.containers.is_empty(), "released with containers left");
+            assert!(world.runtime.sandboxes.is_empty(), "released with sandboxes left");
+        }
+        let again = decide::plan::next(&world.pod, &world.observed, world.now);
+        assert!(again.actions.is_empty(), "asked again, it plans again: {:?}", again.actions);
+        assert_eq!(again.status, plan.status, "asked again, the status moved");
+    }
+
+    /// From here on everything works. The pod must come to rest: running as wanted, over, or gone.
+    fn settle(&mut self) {
+        let life = Life { exits: None, after: 0, stops_in: 0 };
+        self.world.runtime.lives = ["a", "b"].map(|name| (name.to_owned(), vec![life.clone()])).into();
+        self.world.list();
+        let end = after(self.world.now, Duration::from_secs(3600));
+        self.world.run_until(end);
+        self.world.list();
+        self.world.run_until(self.world.now);
+        self.check();
+        let world = &self.world;
+        let plan = world.plan.as_ref().unwrap();
+        assert!(world.pending.is_empty(), "it never rests: {:?}", world.pending);
+        assert_eq!(plan.wake_at, None, "it waits for nothing");
+        let ending = world.observed.ending.is_some();
+        match plan.stage {
+            Stage::Released => assert!(ending),
+            Stage::Ended(_) => assert!(!ending && world.observed.alive().next().is_none()),
+            Stage::Running => {
+                assert!(!ending);
+                for (container, status) in
+                    world.pod.containers.iter().zip(plan.status.container_statuses.iter().flatten())
+                {
+                    let state = status.state.as_ref().unwrap();
+                    let rests = state
+                        .terminated
+                        .as_ref()
+                        .is_some_and(|end| !world.pod.restart_policy.restarts_after(end.exit_code));
+                    assert!(state.running.is_some() || rests, "{}: {state:?}", container.name);
+                }
+            }
+            Stage::Starting | Stage::Terminating { .. } => panic!("it rests in {:?}", plan.stage),
+        }
+    }
+}
+
+// `PROPTEST_CASES` asks for more.
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(600), ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens(
+        policy in prop_oneof![Just("Always"), Just("OnFailure"), Just("Never")],
+        happenings in prop::collection::vec(happening(), 0..80),
+    ) {
+        let mut watched = Watched::new(policy);
+        for happening in happenings {
+            watched.happen(happening);
+        }
+        watched.settle();
+    }
+}
