@@ -98,7 +98,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Certificate
     if found.is_empty() { Err(content("there is no certificate in it".to_owned())) } else { Ok(found) }
 }
 
-fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, CertificateError> {
+/// A certificate chain and the key of its first certificate.
+pub(crate) fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, CertificateError> {
     let chain = certificates(certificate)?;
     let pem = fs::read(key).map_err(|source| CertificateError::Read { path: key.to_owned(), source })?;
     let content = |message: String| CertificateError::Content { path: key.to_owned(), message };

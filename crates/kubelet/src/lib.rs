@@ -9,7 +9,7 @@
 //! | the way of a pod | [`sources`], [`dispatch`], [`worker`], [`effects`], [`hints`], [`status`], [`events`], [`tables`] |
 //! | what a pod needs | [`objects`], [`volumes`], [`environment`], [`dns`] |
 //! | what the node is | [`node`] |
-//! | what it shows | [`logs`] |
+//! | what it shows | [`server`], [`logs`], [`metrics`] |
 //! | all of it at work | [`kubelet`] |
 
 pub mod api;
@@ -25,8 +25,10 @@ pub mod flags;
 pub mod hints;
 pub mod kubelet;
 pub mod logs;
+pub mod metrics;
 pub mod node;
 pub mod objects;
+pub mod server;
 pub mod sources;
 pub mod status;
 pub mod tables;

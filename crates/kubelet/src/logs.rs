@@ -54,7 +54,8 @@ pub struct LogReader {
     buffer: BytesMut,
     options: LogOptions,
     left: Option<u64>,
-    line_open: bool,
+    /// Which of the two streams is in the middle of a line.
+    line_open: [bool; 2],
 }
 
 impl LogReader {
@@ -70,7 +71,7 @@ impl LogReader {
             file.seek(SeekFrom::Start(start)).await?;
         }
         let left = options.limit_bytes;
-        Ok(Self { path: path.to_owned(), file, inode, buffer: BytesMut::new(), options, left, line_open: false })
+        Ok(Self { path: path.to_owned(), file, inode, buffer: BytesMut::new(), options, left, line_open: [false; 2] })
     }
 
     /// The next entry that is wanted; none at the end. With `follow`, `ended` says whether the container is over: what it
@@ -114,12 +115,13 @@ impl LogReader {
         }
         let Some(entry) = self.next(ended).await? else { return Ok(None) };
         let mut text = Vec::with_capacity(entry.text.len() + 40);
-        if self.options.timestamps && !self.line_open {
+        let line_open = &mut self.line_open[usize::from(entry.stream == Stream::Stderr)];
+        if self.options.timestamps && !*line_open {
             text.extend_from_slice(entry.time.as_bytes());
             text.push(b' ');
         }
         text.extend_from_slice(&entry.text);
-        self.line_open = entry.partial;
+        *line_open = entry.partial;
         if !entry.partial {
             text.push(b'\n');
         }

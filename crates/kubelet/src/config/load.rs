@@ -66,8 +66,7 @@ pub(super) fn load(
 /// All `*.conf` files below `directory`, in lexical order of their paths; other files are not ours.
 fn drop_ins(directory: &Path, found: &mut Vec<PathBuf>) -> Result<(), ConfigError> {
     let unreadable = |source: io::Error| ConfigError::Read { path: directory.to_owned(), source };
-    let mut entries =
-        fs::read_dir(directory).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()).map_err(unreadable)?;
+    let mut entries = fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(unreadable)?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     env,
+    fmt::Display,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -112,8 +113,8 @@ impl Config {
     }
 }
 
-fn invalid(name: &'static str, value: impl ToString, message: impl ToString) -> ConfigError {
-    ConfigError::Invalid { name, value: value.to_string(), message: message.to_string() }
+fn invalid(name: &'static str, value: impl Display, message: impl Display) -> ConfigError {
+    ConfigError::Invalid { name, value: format!("{value}"), message: format!("{message}") }
 }
 
 /// What would make the node unsafe, or is not there yet, whatever said it.

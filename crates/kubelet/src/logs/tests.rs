@@ -45,6 +45,17 @@ async fn a_log_reads_as_it_was_written() {
 }
 
 #[tokio::test]
+async fn the_lines_of_both_streams_are_stamped_where_they_begin() {
+    let file = log(&[
+        "2026-01-01T00:00:01Z stdout P on",
+        "2026-01-01T00:00:02Z stderr F other",
+        "2026-01-01T00:00:03Z stdout F e",
+    ]);
+    let stamped = LogOptions { timestamps: true, ..LogOptions::default() };
+    assert_eq!(text(file.path(), stamped).await, "2026-01-01T00:00:01Z on2026-01-01T00:00:02Z other\ne\n");
+}
+
+#[tokio::test]
 async fn the_tail_is_found_from_the_end() {
     let long = "x".repeat(50_000);
     let lines: Vec<String> = (0..10).map(|n| format!("2026-01-01T00:00:00Z stdout F {n}{long}")).collect();
@@ -76,7 +87,9 @@ async fn following_sees_what_comes_later_and_a_rotated_file() {
 
 #[test]
 fn what_is_no_entry_is_none() {
-    for line in ["", "x", "2026-01-01T00:00:00Z stdout", "2026-01-01T00:00:00Z stdin F x", "2026-01-01T00:00:00Z stdout Q x"] {
+    for line in
+        ["", "x", "2026-01-01T00:00:00Z stdout", "2026-01-01T00:00:00Z stdin F x", "2026-01-01T00:00:00Z stdout Q x"]
+    {
         assert_eq!(Entry::parse(&Bytes::from(line)), None, "{line:?}");
     }
     assert_eq!(Entry::parse(&Bytes::from("2026-01-01T00:00:00Z stdout F")).unwrap().text, "");
@@ -88,6 +101,51 @@ proptest::proptest! {
         let line = Bytes::from(line);
         if let Some(entry) = Entry::parse(&line) {
             proptest::prop_assert!(line.ends_with(&entry.text));
+        }
+    }
+
+    /// However a log comes into its file, and wherever a reader meets its end, the entries are those that were written.
+    #[test]
+    fn pieces_of_any_size_read_as_what_was_written(
+        lines in proptest::collection::vec(("(stdout|stderr) [FP]", "[a-z ]{0,40}"), 0..30),
+        cuts in proptest::collection::vec(1_usize..60, 0..60),
+        tail in proptest::option::of(0_usize..10),
+    ) {
+        let lines: Vec<String> = lines.iter().map(|(head, text)| format!("2026-01-01T00:00:00Z {head} {text}")).collect();
+        let written: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.log");
+        let mut file = std::fs::File::create(&path).unwrap();
+        let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let read = tokio.block_on(async {
+            let mut reader = LogReader::open(&path, LogOptions::default()).await.unwrap();
+            let mut read = Vec::new();
+            let mut rest = written.as_bytes();
+            let mut cuts = cuts.into_iter();
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
+                file.write_all(piece).unwrap();
+                rest = after;
+                while let Some(entry) = reader.next(|| true).await.unwrap() {
+                    read.push(entry);
+                }
+            }
+            read
+        });
+        let entries: Vec<_> = lines.iter().map(|line| Entry::parse(&Bytes::from(line.clone())).unwrap()).collect();
+        proptest::prop_assert_eq!(&read, &entries);
+
+        if let Some(tail) = tail {
+            let options = LogOptions { tail_lines: Some(tail as u64), ..LogOptions::default() };
+            let read = tokio.block_on(async {
+                let mut reader = LogReader::open(&path, options).await.unwrap();
+                let mut read = Vec::new();
+                while let Some(entry) = reader.next(|| true).await.unwrap() {
+                    read.push(entry);
+                }
+                read
+            });
+            proptest::prop_assert_eq!(&read[..], &entries[entries.len().saturating_sub(tail)..]);
         }
     }
 }

@@ -1,0 +1,136 @@
+//! Connections: accepted, bounded in number and in patience, ended in order.
+//!
+//! In comes a listening socket, out go requests to the router, each with the user its connection's certificate names.
+//! Never here: what a request means.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{
+        conn::auto::Builder,
+        graceful::{GracefulShutdown, Watcher},
+    },
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tracing::{debug, warn};
+
+use super::{authenticate::User, tls::Tls};
+
+/// Connections at once; beyond it new ones wait to be accepted.
+const MOST_CONNECTIONS: usize = 1024;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request's head may take to arrive.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// HTTP/2: how often a quiet client is asked whether it is still there, and how long it may take to answer.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+const MOST_STREAMS: u32 = 250;
+/// How long requests under way may take to finish when the server stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause after an accept that failed, as it does without free file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The user that the connection's certificate names, if it has one.
+#[derive(Debug, Clone)]
+pub(super) struct ConnectionUser(pub(super) Option<Arc<User>>);
+
+/// Serves until `stop`.
+pub(super) async fn serve(
+    listener: TcpListener,
+    mut tls: Tls,
+    router: Router,
+    reload_every: Duration,
+    stop: CancellationToken,
+) {
+    let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let mut reload = time::interval(reload_every);
+    reload.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            _ = reload.tick() => {
+                tls.reload();
+                continue;
+            }
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        match accepted {
+            Ok((stream, permit)) => {
+                let connection = Connection {
+                    acceptor: TlsAcceptor::from(tls.current()),
+                    router: router.clone(),
+                    watcher: graceful.watcher(),
+                };
+                connections.spawn(async move {
+                    if let Err(error) = connection.serve(stream).await {
+                        debug!("a connection to the kubelet's API ended: {error}");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                warn!("accepting a connection to the kubelet's API: {error}");
+                time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    // What is not over by then ends with the set of connections.
+    if time::timeout(STOP_TIMEOUT, graceful.shutdown()).await.is_err() {
+        debug!("requests of the kubelet's API were cut off");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, permit))
+}
+
+struct Connection {
+    acceptor: TlsAcceptor,
+    router: Router,
+    watcher: Watcher,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let stream = time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await??;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let user = ConnectionUser(certificate.and_then(User::of_certificate).map(Arc::new));
+        let service = self.router.map_request(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(user.clone());
+            request
+        });
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .max_concurrent_streams(MOST_STREAMS);
+        let connection =
+            builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+        self.watcher.watch(connection).await
+    }
+}
