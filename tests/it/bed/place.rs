@@ -1,0 +1,81 @@
+//! `wasklet run` in a place of the test's own.
+//!
+//! Comes in: arguments as a user would type them. Goes out: a process, or how it ended. Never here: the user's state
+//! directory or images.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use super::guests;
+use super::process::{self, Ended, Process, WASKLET};
+
+/// A directory for state and files, gone with its value.
+pub(crate) struct Place {
+    dir: TempDir,
+    layout: PathBuf,
+}
+
+impl Place {
+    /// A place with the guests that need no compiler.
+    pub(crate) async fn new() -> Result<Self> {
+        Self::with(guests::without_compiler().await?)
+    }
+
+    /// A place with all guests.
+    pub(crate) async fn with_all_guests() -> Result<Self> {
+        Self::with(guests::all().await?)
+    }
+
+    fn with(layout: PathBuf) -> Result<Self> {
+        let dir = tempfile::tempdir().context("creating a directory for a test")?;
+        Ok(Self { dir, layout })
+    }
+
+    /// Where the state is kept.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// A path in this place.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file here and gives its path.
+    pub(crate) fn put(&self, name: &str, content: impl AsRef<[u8]>) -> Result<String> {
+        let path = self.path(name);
+        std::fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+        path.into_os_string().into_string().ok().context("a path is no text")
+    }
+
+    /// Makes a directory here and gives its path.
+    pub(crate) fn directory(&self, name: &str) -> Result<String> {
+        let path = self.path(name);
+        std::fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
+        path.into_os_string().into_string().ok().context("a path is no text")
+    }
+
+    /// `wasklet run` with this place's state and images, and these arguments; not started yet.
+    pub(crate) fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
+        let mut command = process::command(WASKLET);
+        command.arg("run").arg("--state-dir").arg(self.state_dir()).args(arguments);
+        command.env("WASKLET_IMAGE_LAYOUT", &self.layout);
+        command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts `wasklet run`.
+    pub(crate) async fn start(&self, arguments: &[impl AsRef<OsStr>]) -> Result<Process> {
+        Process::start(self.command(arguments)).await
+    }
+
+    /// Runs `wasklet run` to its end.
+    pub(crate) async fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Result<Ended> {
+        self.start(arguments).await?.ended().await
+    }
+}

@@ -1,0 +1,15 @@
+//! On a real control plane: what a user of Kubernetes sees of a wasm node and its pods.
+
+mod crash;
+mod deletion;
+mod environment;
+mod examples;
+mod images;
+mod kubelet_api;
+mod network;
+mod node;
+mod refusal;
+mod restarts;
+mod split;
+mod status;
+mod volumes;
