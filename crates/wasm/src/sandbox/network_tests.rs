@@ -31,6 +31,15 @@ fn in_host_mode_pods_share_all_but_loopback() {
 }
 
 #[test]
+fn without_permission_pods_share_the_nodes_address_whatever_was_asked_for() {
+    let network = Case::new().network(PodAddressMode::Auto, []);
+    match route::is_permitted() {
+        true => assert!(matches!(network.lease(false), Err(LeaseError::Network(NetworkError::NotReady(_))))),
+        false => assert!(matches!(network.lease(false), Ok(Addresses::Shared { address: NODE, .. }))),
+    }
+}
+
+#[test]
 fn what_a_record_holds_is_not_given_again() {
     let case = Case::new();
     let first = case.network(PodAddressMode::Host, []).lease(false).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cri::v1;
 use cri::v1::ContainerEventType;
-use image::Image;
+use image::{Image, Reference};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
@@ -187,11 +187,14 @@ impl Core {
     }
 }
 
-/// Says which image it is, and by a name a person knows if there is one.
+/// Says which image it is, by the name that was asked for if the image still has it, else by one of its others.
 fn name_image(spec: &mut ContainerSpec, image: &Image) {
     spec.image_id = image.id.to_string();
     spec.image_ref = exact_reference(image);
-    if let Some(name) = image.references.first().or(image.digests.first()) {
+    let asked = [&spec.user_specified_image, &spec.image].map(|name| Reference::parse(name).ok());
+    let mut names = image.references.iter().chain(&image.digests);
+    let known = names.clone().find(|name| asked.iter().flatten().any(|asked| asked == *name));
+    if let Some(name) = known.or_else(|| names.next()) {
         spec.image = name.to_string();
     }
 }

@@ -6,6 +6,7 @@
 mod attach;
 mod bed;
 mod containers;
+mod events;
 mod guests;
 mod network;
 mod restart;
