@@ -4,6 +4,10 @@
 //! pod refers to is watched by its name (a node may watch no wider); with none, they come from the pod's own manifest.
 //! While the API server is away, what was last seen is served. Never here: the content of a Secret or a token in a log.
 
+#[cfg(test)]
+pub(crate) mod mock_api;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod watched;
 
@@ -17,6 +21,8 @@ use decide::pod::{ConfigKind, Container, EnvValue, FileSource, FileVolume, Pod, 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use thiserror::Error;
 use tokio::sync::watch;
+
+use crate::clock::Clock;
 
 use tokens::Tokens;
 pub use tokens::{Token, TokenRequest};
@@ -35,6 +41,16 @@ pub enum ObjectError {
         kind: &'static str,
         /// `namespace/name`, or what was listed.
         name: String,
+    },
+    /// The API server answered with an error, and went on doing so.
+    #[error("reading {kind} {name}: {message}")]
+    Refused {
+        /// Its kind.
+        kind: &'static str,
+        /// `namespace/name`
+        name: String,
+        /// What it said.
+        message: String,
     },
     /// The API server refused a token.
     #[error("requesting a token for ServiceAccount {account}")]
@@ -73,6 +89,7 @@ pub struct Objects {
 struct Inner {
     backing: Backing,
     changed: watch::Sender<u64>,
+    clock: Clock,
 }
 
 enum Backing {
@@ -91,15 +108,20 @@ struct Api {
 impl Objects {
     /// Objects of an API server. Begins to watch Services. Must be called inside a Tokio runtime.
     pub fn of_api(client: kube::Client) -> Self {
+        Self::of_api_at(client, Clock::System)
+    }
+
+    /// The same, with the time of another clock.
+    pub fn of_api_at(client: kube::Client, clock: Clock) -> Self {
         let changed = watch::Sender::new(0);
         let api = Api {
             config_maps: Mutex::new(Shelf::default()),
             secrets: Mutex::new(Shelf::default()),
             services: WatchedServices::start(client.clone()),
-            tokens: Tokens::new(client.clone()),
+            tokens: Tokens::new(client.clone(), clock),
             client,
         };
-        Self { inner: Arc::new(Inner { backing: Backing::Api(Box::new(api)), changed }) }
+        Self { inner: Arc::new(Inner { backing: Backing::Api(Box::new(api)), changed, clock }) }
     }
 
     /// Objects that stand beside the pods in a manifest, for pods with no cluster.
@@ -111,8 +133,14 @@ impl Objects {
             inner: Arc::new(Inner {
                 backing: Backing::Manifest { config_maps, secrets },
                 changed: watch::Sender::new(0),
+                clock: Clock::System,
             }),
         }
+    }
+
+    /// The clock that says when a token is due.
+    pub(crate) fn clock(&self) -> Clock {
+        self.inner.clock
     }
 
     /// Moves when any watched object changes.

@@ -281,3 +281,5 @@ async fn on_disk<T: Send + 'static>(
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use kube::api::PostParams;
 use tokio::time::timeout;
 
 use super::{FIRST_ANSWER, ObjectError};
+use crate::clock::Clock;
 
 /// A token is renewed when this part of its life is over…
 const RENEW_AT: f64 = 0.8;
@@ -57,12 +58,13 @@ impl fmt::Debug for Token {
 
 pub(super) struct Tokens {
     client: kube::Client,
+    clock: Clock,
     issued: Mutex<HashMap<TokenRequest, Token>>,
 }
 
 impl Tokens {
-    pub(super) fn new(client: kube::Client) -> Self {
-        Self { client, issued: Mutex::default() }
+    pub(super) fn new(client: kube::Client, clock: Clock) -> Self {
+        Self { client, clock, issued: Mutex::default() }
     }
 
     pub(super) fn forget(&self, pod: &PodUid) {
@@ -71,7 +73,7 @@ impl Tokens {
 
     pub(super) async fn get(&self, request: &TokenRequest) -> Result<Token, ObjectError> {
         let had = self.issued.lock().unwrap_or_else(PoisonError::into_inner).get(request).cloned();
-        let now = Timestamp::now();
+        let now = self.clock.now();
         if let Some(token) = had.as_ref().filter(|token| token.renew_at > now) {
             return Ok(token.clone());
         }
@@ -103,7 +105,7 @@ impl Tokens {
             }),
             ..authentication::TokenRequest::default()
         };
-        let asked_at = Timestamp::now();
+        let asked_at = self.clock.now();
         let parameters = PostParams::default();
         let call = accounts.create_token_request(&request.service_account, &parameters, &body);
         let answer = match timeout(FIRST_ANSWER, call).await {

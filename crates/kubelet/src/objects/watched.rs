@@ -23,8 +23,8 @@ use super::{FIRST_ANSWER, ObjectError};
 /// What is known of one object.
 #[derive(Clone, Debug)]
 pub(super) enum Seen<T> {
-    /// The API server has not answered yet.
-    Nothing,
+    /// The API server has not answered yet, or only with errors; the last one is kept.
+    Nothing { error: Option<String> },
     /// It has: this is the object, or there is none.
     Object(Option<Arc<T>>),
 }
@@ -122,7 +122,7 @@ where
         + Sync
         + 'static,
 {
-    let (sender, seen) = watch::channel(Seen::Nothing);
+    let (sender, seen) = watch::channel(Seen::Nothing { error: None });
     let api: kube::Api<T> = kube::Api::namespaced(client, &key.0);
     let named = watcher::Config::default().fields(&format!("metadata.name={}", key.1));
     let name = format!("{}/{}", key.0, key.1);
@@ -143,7 +143,15 @@ where
                 Ok(watcher::Event::Apply(object)) => Some(Arc::new(object)),
                 Ok(watcher::Event::Delete(_)) => None,
                 Err(error) => {
-                    tracing::debug!(kind = %T::kind(&()), name, "watching: {error:#}; trying again");
+                    tracing::debug!(kind = %T::kind(&()), name, "watching: {error}; trying again");
+                    sender.send_if_modified(|seen| match seen {
+                        Seen::Nothing { error: last } => {
+                            *last = Some(error.to_string());
+                            true
+                        }
+                        // What was seen is served on.
+                        Seen::Object(_) => false,
+                    });
                     continue;
                 }
             };
@@ -165,29 +173,24 @@ pub(super) async fn read<T>(
 where
     T: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let no_answer = || ObjectError::NoAnswer { kind, name: format!("{namespace}/{name}") };
-    match seen {
-        Some(mut seen) => {
-            let answered = timeout(FIRST_ANSWER, seen.wait_for(|seen| matches!(seen, Seen::Object(_)))).await;
-            match answered {
-                Ok(Ok(seen)) => match &*seen {
-                    Seen::Object(object) => Ok(object.clone()),
-                    Seen::Nothing => Err(no_answer()),
-                },
-                _ => Err(no_answer()),
-            }
-        }
-        None => {
-            let api: kube::Api<T> = kube::Api::namespaced(client.clone(), namespace);
-            match timeout(FIRST_ANSWER, api.get_opt(name)).await {
-                Ok(Ok(object)) => Ok(object.map(Arc::new)),
-                Ok(Err(error)) => {
-                    tracing::debug!(kind, namespace, name, "reading: {error:#}");
-                    Err(no_answer())
-                }
-                Err(_) => Err(no_answer()),
-            }
-        }
+    let name_of = || format!("{namespace}/{name}");
+    let no_answer = || ObjectError::NoAnswer { kind, name: name_of() };
+    let refused = |message| ObjectError::Refused { kind, name: name_of(), message };
+    let Some(mut seen) = seen else {
+        let api: kube::Api<T> = kube::Api::namespaced(client.clone(), namespace);
+        return match timeout(FIRST_ANSWER, api.get_opt(name)).await {
+            Ok(Ok(object)) => Ok(object.map(Arc::new)),
+            Ok(Err(error)) => Err(refused(error.to_string())),
+            Err(_) => Err(no_answer()),
+        };
+    };
+    // An error is no answer yet: a node may read an object only once the API server knows that a pod of it refers to that.
+    let answered = timeout(FIRST_ANSWER, seen.wait_for(|seen| matches!(seen, Seen::Object(_)))).await;
+    drop(answered);
+    match &*seen.borrow() {
+        Seen::Object(object) => Ok(object.clone()),
+        Seen::Nothing { error: Some(message) } => Err(refused(message.clone())),
+        Seen::Nothing { error: None } => Err(no_answer()),
     }
 }
 

@@ -214,3 +214,5 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,7 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         let mut failures = 0;
         loop {
-            let wait = self.wait(failures, Timestamp::now());
+            let wait = self.wait(failures, self.shared.objects.clock().now());
             let looks_at_disk = tokio::select! {
                 Ok(()) = self.objects.changed() => false,
                 Ok(()) = self.pod.changed() => false,
