@@ -4,6 +4,8 @@
 //! What no wasklet node runs was refused before, by `parse`.
 
 mod affinity;
+#[cfg(test)]
+mod tests;
 
 use crate::plan::Phase;
 use crate::pod::{Pod, Port, Rejection, Resources};

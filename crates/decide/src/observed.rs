@@ -243,6 +243,8 @@ impl Exit {
 pub struct Setback {
     /// How it failed the last time.
     pub failure: Failure,
+    /// The image, if it was a pull: another image has nothing to do with this.
+    pub image: Option<String>,
     /// How often in a row, at least 1.
     pub attempts: u32,
     /// When it last failed.

@@ -5,6 +5,8 @@
 
 mod container;
 mod field;
+#[cfg(test)]
+mod tests;
 mod volume;
 
 use crate::names::{PodName, PodUid};
@@ -37,8 +39,10 @@ pub struct Refused {
 /// # Errors
 /// The pod asks for something this node does not do, or is malformed.
 pub fn parse(api: Arc<api::Pod>) -> Result<Pod, Box<Refused>> {
-    read(&api)
-        .map_err(|rejection| Box::new(Refused { uid: uid(&api), name: name(&api), rejection, api: Arc::clone(&api) }))
+    match read(&api) {
+        Ok(pod) => Ok(pod),
+        Err(rejection) => Err(Box::new(Refused { uid: uid(&api), name: name(&api), rejection, api })),
+    }
 }
 
 fn uid(api: &api::Pod) -> PodUid {

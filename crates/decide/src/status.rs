@@ -5,6 +5,8 @@
 
 mod conditions;
 mod containers;
+#[cfg(test)]
+mod tests;
 
 use crate::names::ContainerName;
 use crate::observed::{Admission, Observed};

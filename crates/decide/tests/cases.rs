@@ -3,6 +3,8 @@
 //! `pod.yaml` is the pod, `events.yaml` what happens to it and when, `expect.yaml` every plan that follows.
 //! `UPDATE_CASES=1` writes `expect.yaml` anew: read the difference before committing it.
 
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test reads files, and fails by stopping")]
+
 mod world;
 
 use decide::event::{Event, Failure};

@@ -1,6 +1,8 @@
 //! Holds `docs/support.md` and the table behind it true: no field of the API is missing, none is made up, and what is
 //! said to be refused is.
 
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test reads files, and fails by stopping")]
+
 #[path = "support/full.rs"]
 mod full;
 

@@ -50,6 +50,10 @@ impl Observed {
         if pod.deletion.is_some() {
             self.end(pod, EndingCause::Deleted, now);
         }
+        self.failures.retain(|task, setback| {
+            let container = task.container.as_ref().and_then(|name| pod.containers.get(name));
+            setback.image.as_ref().is_none_or(|image| container.is_some_and(|container| container.image == *image))
+        });
         let fresh: Vec<Report> = pod.warnings.iter().filter(|one| !self.warned.contains(one)).cloned().collect();
         self.warned.extend(fresh.iter().cloned());
         fresh
@@ -193,7 +197,7 @@ impl Observed {
             TaskKind::PullImage => pull_again(attempts, now, &spread),
             _ => effect_again(attempts, now, &spread),
         };
-        self.failures.insert(task, Setback { failure, attempts, at: now, retry_at });
+        self.failures.insert(task, Setback { failure, image: None, attempts, at: now, retry_at });
     }
 
     fn image_pulled(
@@ -232,7 +236,11 @@ impl Observed {
                     Report::warning("Failed", what).of(container),
                     Report::warning("Failed", format!("Error: {}", failure.reason)).of(container),
                 ];
-                self.set_back(pod, task, failure, now);
+                // A pull of an image that the pod has no more use for holds nothing up.
+                if pod.containers.get(container).is_some_and(|container| container.image == name) {
+                    self.set_back(pod, task.clone(), failure, now);
+                    self.failures.entry(task).and_modify(|setback| setback.image = Some(name));
+                }
                 reports
             }
         }
@@ -330,10 +338,10 @@ impl ContainerObserved {
     }
 
     fn exited(&mut self, id: &ContainerId, exit: Exit) {
-        for instance in self.instances.iter_mut().filter(|instance| instance.id == *id) {
-            if instance.exit().is_none() {
-                instance.state = InstanceState::Exited(exit.clone());
-            }
+        if let Some(instance) =
+            self.instances.iter_mut().find(|instance| instance.id == *id && instance.exit().is_none())
+        {
+            instance.state = InstanceState::Exited(exit);
         }
     }
 

@@ -38,11 +38,10 @@ impl<'a> Draft<'a> {
         if self.actions.iter().any(|planned| planned.action.task() == task) {
             return;
         }
-        if let Some(setback) = self.observed.failures.get(&task) {
-            if setback.retry_at > self.now && !self.observed.in_flight.contains_key(&task) {
-                self.wake(setback.retry_at);
-                return;
-            }
+        let setback = self.observed.failures.get(&task).filter(|setback| setback.retry_at > self.now);
+        if let Some(setback) = setback.filter(|_| !self.observed.in_flight.contains_key(&task)) {
+            self.wake(setback.retry_at);
+            return;
         }
         self.actions.push(Planned { action, why: why.into(), announce });
     }

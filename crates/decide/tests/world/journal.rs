@@ -30,19 +30,19 @@ pub(crate) struct Entry {
 }
 
 /// The entry of an event; none if nothing followed from it.
-pub(crate) fn entry(
+pub(super) fn entry(
     now: Timestamp,
-    event: &Event,
+    event: String,
     before: Option<&Plan>,
     plan: &Plan,
     reports: &[Report],
 ) -> Option<Entry> {
     fn changed<T: PartialEq>(before: Option<T>, now: T) -> Option<T> {
-        if before.as_ref() == Some(&now) { None } else { Some(now) }
+        Some(now).filter(|now| before.is_none_or(|before| before != *now))
     }
     let entry = Entry {
         at: clock(now),
-        event: event_words(event),
+        event,
         reports: lines(reports),
         actions: plan.actions.iter().map(|planned| format!("{}: {}", action(&planned.action), planned.why)).collect(),
         stage: changed(before.map(|plan| stage(plan.stage)), stage(plan.stage)),
@@ -133,7 +133,7 @@ fn action(action: &Action) -> String {
     }
 }
 
-fn event_words(event: &Event) -> String {
+pub(super) fn event_words(event: &Event) -> String {
     match event {
         Event::Desired(pod) if pod.deletion.is_some() => "Desired, being deleted".into(),
         Event::Desired(_) => "Desired".into(),

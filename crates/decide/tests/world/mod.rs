@@ -9,7 +9,8 @@
 mod journal;
 mod runtime;
 
-pub(crate) use journal::{Entry, entry};
+pub(crate) use journal::Entry;
+use journal::{entry, event_words};
 pub(crate) use runtime::{Life, Runtime};
 
 use decide::event::{Event, Failure, Outcome};
@@ -88,7 +89,8 @@ impl World {
     pub(crate) fn happen(&mut self, event: Event) {
         self.now = after(self.now, Duration::from_millis(1));
         let before = self.plan.take();
-        let mut reports = self.observed.apply(&self.pod, event.clone(), self.now);
+        let words = event_words(&event);
+        let mut reports = self.observed.apply(&self.pod, event, self.now);
         let plan = plan::next(&self.pod, &self.observed, self.now);
         reports.extend(plan::announcements(before.as_ref(), &plan));
         reports.extend(plan.actions.iter().filter_map(|planned| planned.announce.clone()));
@@ -96,7 +98,7 @@ impl World {
         for planned in &plan.actions {
             self.begin(planned.action.clone());
         }
-        self.journal.extend(entry(self.now, &event, before.as_ref(), &plan, &reports));
+        self.journal.extend(entry(self.now, words, before.as_ref(), &plan, &reports));
         self.plan = Some(plan);
     }
 

@@ -1,0 +1,192 @@
+use super::parse;
+use crate::pod::{
+    FieldPath, FileSource, HostPathKind, Pod, Protocol, PullPolicy, Rejection, RestartPolicy, TerminationMessagePolicy,
+    VolumeSource,
+};
+use k8s_openapi::api::core::v1 as api;
+use std::sync::Arc;
+use std::time::Duration;
+
+const METADATA: &str = "metadata: {name: p, namespace: n, uid: u}";
+
+fn read(object: &str) -> Result<Pod, Rejection> {
+    let api: api::Pod = serde_saphyr::from_str(object).unwrap();
+    parse(Arc::new(api)).map_err(|refused| refused.rejection)
+}
+
+fn spec(spec: &str) -> Result<Pod, Rejection> {
+    read(&format!("{METADATA}\nspec: {spec}"))
+}
+
+/// A pod of one container with these fields.
+fn container(fields: &str) -> Result<Pod, Rejection> {
+    spec(&format!("{{containers: [{{name: c, image: i, {fields}}}]}}"))
+}
+
+fn volume(source: &str) -> Result<Pod, Rejection> {
+    spec(&format!("{{containers: [{{name: c, image: i}}], volumes: [{{name: v, {source}}}]}}"))
+}
+
+fn check_rejected(pod: Result<Pod, Rejection>, reason: &str, message: &str) {
+    let rejection = pod.map(|pod| pod.api).unwrap_err();
+    assert_eq!((rejection.reason, rejection.message.as_str()), (reason, message));
+}
+
+#[test]
+fn defaults_are_those_of_the_api() {
+    let pod = container("").unwrap();
+    assert_eq!(pod.restart_policy, RestartPolicy::Always);
+    assert_eq!(pod.grace, Duration::from_secs(30));
+    assert!(pod.enable_service_links && pod.warnings.is_empty() && pod.deletion.is_none());
+    let container = pod.containers.iter().next().unwrap();
+    assert_eq!(container.termination_message_path, "/dev/termination-log");
+    assert_eq!(container.termination_message_policy, TerminationMessagePolicy::File);
+}
+
+#[test]
+fn a_moving_tag_is_pulled_each_time() {
+    let policy = |image: &str| {
+        let pod = spec(&format!("{{containers: [{{name: c, image: {image:?}}}]}}")).unwrap();
+        pod.containers.iter().next().unwrap().pull_policy
+    };
+    for image in ["web", "web:latest", "localhost:5000/web", "registry.example:5000/a/web:latest"] {
+        assert_eq!(policy(image), PullPolicy::Always, "{image}");
+    }
+    for image in ["web:1", "localhost:5000/web:1", "web@sha256:0123", "web:latest@sha256:0123"] {
+        assert_eq!(policy(image), PullPolicy::IfNotPresent, "{image}");
+    }
+}
+
+#[test]
+fn the_deletion_was_asked_for_a_grace_before_its_deadline() {
+    let deleted = "metadata: {name: p, namespace: n, uid: u, deletionTimestamp: '2026-01-01T00:00:30Z', \
+                   deletionGracePeriodSeconds: 30}\nspec: {containers: [{name: c, image: i}]}";
+    let deletion = read(deleted).unwrap().deletion.unwrap();
+    assert_eq!(deletion.requested_at.to_string(), "2026-01-01T00:00:00Z");
+    assert_eq!(deletion.grace, Duration::from_secs(30));
+}
+
+#[test]
+fn requests_follow_limits_and_ports_follow_the_host() {
+    let pod = container("resources: {limits: {cpu: 500m, memory: 1Mi}, requests: {cpu: 100m}}").unwrap();
+    let requests = pod.containers.iter().next().unwrap().requests;
+    assert_eq!((requests.cpu_millis, requests.memory_bytes), (Some(100), Some(1 << 20)));
+    let host = "{hostNetwork: true, containers: [{name: c, image: i, ports: [{containerPort: 80, protocol: UDP}]}]}";
+    let port = spec(host).unwrap().containers.iter().next().unwrap().ports[0].clone();
+    assert_eq!((port.host_port, port.protocol), (Some(80), Protocol::Udp));
+}
+
+#[test]
+fn values_that_are_not_supported_are_refused_by_name() {
+    let unsupported = "PodFeatureUnsupported";
+    check_rejected(
+        container("ports: [{containerPort: 80, protocol: SCTP}]"),
+        unsupported,
+        "spec.containers[0].ports[0].protocol: SCTP is not supported by wasklet; use TCP or UDP",
+    );
+    check_rejected(
+        container("resources: {limits: {nvidia.com/gpu: 1}}"),
+        unsupported,
+        "spec.containers[0].resources.limits: nvidia.com/gpu is not supported by wasklet; use cpu, memory or \
+         ephemeral-storage",
+    );
+    check_rejected(
+        spec("{os: {name: windows}, containers: [{name: c, image: i}]}"),
+        "PodOSNotSupported",
+        "spec.os.name: windows is not the operating system of this node; leave the field out",
+    );
+    check_rejected(
+        volume("emptyDir: {medium: HugePages}"),
+        unsupported,
+        "spec.volumes[0].emptyDir.medium: HugePages is not supported by wasklet; use Memory or nothing",
+    );
+    check_rejected(
+        container("env: [{name: E, valueFrom: {fieldRef: {fieldPath: metadata.labels}}}]"),
+        unsupported,
+        "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: \"metadata.labels\" is not supported by wasklet; use a \
+         field that the downward API offers here",
+    );
+    check_rejected(
+        spec("{initContainers: [{name: i, image: i}], containers: [{name: c, image: i}]}"),
+        unsupported,
+        "spec.initContainers is not supported by wasklet: not implemented yet; take it out, or run the pod on another node",
+    );
+}
+
+#[test]
+fn nothing_that_leads_out_of_its_place_passes() {
+    let bad = [
+        read("metadata: {name: p, namespace: ../n, uid: u}\nspec: {containers: [{name: c, image: i}]}"),
+        read("metadata: {name: .., namespace: n, uid: u}\nspec: {containers: [{name: c, image: i}]}"),
+        read("metadata: {name: p, namespace: n, uid: a/b}\nspec: {containers: [{name: c, image: i}]}"),
+        read("metadata: {name: p, namespace: n}\nspec: {containers: [{name: c, image: i}]}"),
+        read("metadata: {name: p, namespace: n, uid: u}"),
+        spec("{containers: []}"),
+        spec("{containers: [{name: c, image: i}, {name: c, image: i}]}"),
+        spec("{containers: [{name: a/b, image: i}]}"),
+        spec("{containers: [{name: c}]}"),
+        container("volumeMounts: [{name: none, mountPath: /x}]"),
+        container("env: [{name: 'A=B', value: x}]"),
+        container("ports: [{containerPort: 0}]"),
+        container("ports: [{containerPort: 65536}]"),
+        container("resources: {requests: {cpu: lots}}"),
+        volume("configMap: {name: m, items: [{key: k, path: ../x}]}"),
+        volume("configMap: {name: m, items: [{key: k, path: /x}]}"),
+        volume("configMap: {name: m, items: [{key: k, path: ..data}]}"),
+        volume("configMap: {name: m, defaultMode: 4095}"),
+        volume("configMap: {}"),
+        volume("hostPath: {path: relative}"),
+        volume("hostPath: {path: /a/../../etc}"),
+    ];
+    for (index, pod) in bad.into_iter().enumerate() {
+        let rejection = pod.map(|pod| pod.api).unwrap_err();
+        assert_eq!(rejection.reason, "InvalidPod", "{index}: {}", rejection.message);
+    }
+}
+
+#[test]
+fn volumes_name_their_sources() {
+    let source = |text: &str| volume(text).unwrap().volumes[0].source.clone();
+    assert_eq!(source("emptyDir: {}"), VolumeSource::EmptyDir { in_memory: false, size_limit_bytes: None });
+    let memory = VolumeSource::EmptyDir { in_memory: true, size_limit_bytes: Some(1024) };
+    assert_eq!(source("emptyDir: {medium: Memory, sizeLimit: 1Ki}"), memory);
+    let host = VolumeSource::HostPath { path: "/srv".into(), kind: HostPathKind::DirectoryOrCreate };
+    assert_eq!(source("hostPath: {path: /srv, type: DirectoryOrCreate}"), host);
+    let token = "projected: {sources: [{serviceAccountToken: {path: token, expirationSeconds: 3607}}, \
+                 {configMap: {name: kube-root-ca.crt}}, \
+                 {downwardAPI: {items: [{path: namespace, fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}]}}]}";
+    let VolumeSource::Files(files) = source(token) else { panic!("not files") };
+    assert_eq!((files.plugin, files.default_mode, files.sources.len()), ("kubernetes.io~projected", 0o644, 3));
+    assert!(
+        matches!(&files.sources[0], FileSource::ServiceAccountToken { expiration, .. } if expiration.as_secs() == 3607)
+    );
+}
+
+#[test]
+fn keys_of_labels_may_hold_anything_but_the_closing_quote() {
+    let path = |path: &str| {
+        let pod = container(&format!("env: [{{name: E, valueFrom: {{fieldRef: {{fieldPath: {path:?}}}}}}}]"));
+        let pod = pod.map_err(|rejection| rejection.reason)?;
+        Ok::<_, &str>(pod.containers.iter().next().unwrap().env[0].value.clone())
+    };
+    let label = FieldPath::Label("app.kubernetes.io/name".into());
+    assert_eq!(path("metadata.labels['app.kubernetes.io/name']"), Ok(crate::pod::EnvValue::Field(label)));
+    for wrong in ["metadata.labels[x]", "metadata.generation", "spec.containers", "status.phase", ""] {
+        assert_eq!(path(wrong), Err("PodFeatureUnsupported"), "{wrong}");
+    }
+}
+
+#[test]
+fn what_is_ignored_is_said_once_for_the_pod() {
+    let restricted = "{securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, containers: [{name: c, \
+                      image: i, securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}";
+    assert_eq!(spec(restricted).unwrap().warnings, []);
+    let asks = "{securityContext: {fsGroup: 1, runAsUser: 0}, containers: [{name: c, image: i, securityContext: \
+                {capabilities: {add: [NET_ADMIN]}}}]}";
+    let warnings = spec(asks).unwrap().warnings;
+    let said: Vec<_> = warnings.iter().map(|report| (report.reason, report.message.as_str())).collect();
+    let fields = "spec.containers[0].securityContext.capabilities.add, spec.securityContext.fsGroup, \
+                  spec.securityContext.runAsUser";
+    let message = format!("These fields have no meaning for WebAssembly and are ignored: {fields}");
+    assert_eq!(said, [("FieldsIgnored", message.as_str())]);
+}
