@@ -81,7 +81,7 @@ impl Volumes {
     /// Volumes beneath `root_dir`, which is made when the first pod needs it.
     #[must_use]
     pub fn new(root_dir: PathBuf, objects: Objects, options: VolumeOptions) -> Self {
-        let shared = Arc::new(Shared { layout: Layout::new(&root_dir), objects, options });
+        let shared = Arc::new(Shared { layout: Layout::new(root_dir), objects, options });
         Self { shared, kept: SyncMutex::default() }
     }
 

@@ -19,8 +19,10 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(root_dir: &Path) -> Self {
-        Self { pods: root_dir.join("pods") }
+    pub(super) fn new(root_dir: PathBuf) -> Self {
+        let mut pods = root_dir;
+        pods.push("pods");
+        Self { pods }
     }
 
     /// `<root>/pods/<uid>`
