@@ -197,3 +197,97 @@ impl Body for Timed {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use http_body_util::{Empty, Full};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const ADDRESS: &str = "127.97.0.1";
+
+    fn outgoing() -> Outgoing {
+        let network = PodNetwork::own(ADDRESS.parse().unwrap(), "127.98.0.1".parse().unwrap());
+        Outgoing::new(Arc::new(network), "web-0".into())
+    }
+
+    async fn sent(uri: String, body: WasiBody, options: RequestOptions) -> Result<Response, Error> {
+        let request = http::Request::post(uri).header("host", "server").body(body).unwrap();
+        Pin::from(outgoing().send_request(request, Some(options), Box::new(async { Ok(()) }))).await
+    }
+
+    fn empty() -> WasiBody {
+        Empty::new().map_err(|never| match never {}).boxed_unsync()
+    }
+
+    /// Takes one request, answers with `answer` and holds the connection; gives what it read and from whom.
+    async fn serve(answer: &'static str) -> (SocketAddr, tokio::task::JoinHandle<(String, IpAddr, TcpStream)>) {
+        let listener = TcpListener::bind((ADDRESS, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = tokio::spawn(async move {
+            let (mut stream, from) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"ping") && !request.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut request).await.unwrap();
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            (String::from_utf8(request).unwrap(), from.ip(), stream)
+        });
+        (address, served)
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_out_from_the_pods_address_and_its_answer_comes_back() {
+        let (address, served) = serve("HTTP/1.1 202 Accepted\r\nContent-Length: 4\r\n\r\npong").await;
+        let body = Full::from("ping").map_err(|never| match never {}).boxed_unsync();
+        // The pod's own name leads to the pod's own address.
+        let uri = format!("http://web-0:{}/path?query=1", address.port());
+        let (response, _connection) = sent(uri, body, RequestOptions::default()).await.unwrap();
+        assert_eq!(response.status(), 202);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "pong");
+        let (request, from, _) = served.await.unwrap();
+        assert!(request.starts_with("POST /path?query=1 HTTP/1.1\r\n"), "{request}");
+        assert_eq!(from, ADDRESS.parse::<IpAddr>().unwrap());
+    }
+
+    #[tokio::test]
+    async fn silence_is_bounded_before_and_within_the_answer() {
+        let soon = Some(Duration::from_millis(20));
+        let (address, _served) = serve("").await;
+        let options = RequestOptions { first_byte_timeout: soon, ..RequestOptions::default() };
+        let ended = sent(format!("http://{address}/"), empty(), options).await;
+        assert!(matches!(ended, Err(Error::ConnectionReadTimeout)));
+
+        let (address, _served) = serve("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npo").await;
+        let options = RequestOptions { between_bytes_timeout: soon, ..RequestOptions::default() };
+        let (response, _connection) = sent(format!("http://{address}/"), empty(), options).await.unwrap();
+        let ended = response.into_body().collect().await;
+        assert!(matches!(ended, Err(Error::ConnectionReadTimeout)));
+    }
+
+    #[tokio::test]
+    async fn the_loopback_of_others_is_prohibited_and_nobody_listening_is_refused() {
+        let to = |uri: &str| sent(uri.to_owned(), empty(), RequestOptions::default());
+        assert!(matches!(to("http://127.98.0.2:80/").await, Err(Error::DestinationIpProhibited)));
+        assert!(matches!(to("http://[::1]:80/").await, Err(Error::DestinationIpProhibited)));
+        assert!(matches!(to("http://localhost:1/").await, Err(Error::ConnectionRefused)));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_nobody_vouches_for_is_a_tls_error() {
+        let listener = TcpListener::bind((ADDRESS, 0)).await.unwrap();
+        let uri = format!("https://{}/", listener.local_addr().unwrap());
+        let served = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"this is not TLS\r\n").await.unwrap();
+            stream
+        };
+        let (ended, _stream) = tokio::join!(sent(uri, empty(), RequestOptions::default()), served);
+        // A node without any trusted authority says that instead.
+        assert!(matches!(ended, Err(Error::Tls(_) | Error::InternalError(_))));
+    }
+}
