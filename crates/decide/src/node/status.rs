@@ -40,7 +40,7 @@ pub fn status(input: &Input, previous: Option<&NodeStatus>, now: Timestamp) -> N
     next.daemon_endpoints = Some(NodeDaemonEndpoints {
         kubelet_endpoint: input.kubelet_port.map(|port| DaemonEndpoint { port: port.into() }),
     });
-    next.node_info = Some(node_info(input));
+    next.node_info = Some(node_info(input, previous));
     if let Runtime::Answered(runtime) = &input.runtime {
         next.images = Some(images(input, &runtime.images));
         next.runtime_handlers = (!runtime.handlers.is_empty()).then(|| {
@@ -81,12 +81,14 @@ fn addresses(input: &Input) -> Vec<NodeAddress> {
     all.map(|(kind, address)| NodeAddress { type_: kind.to_owned(), address }).collect()
 }
 
-fn node_info(input: &Input) -> NodeSystemInfo {
+fn node_info(input: &Input, previous: Option<&NodeStatus>) -> NodeSystemInfo {
     let machine = &input.machine;
+    let known =
+        previous.and_then(|status| status.node_info.as_ref()).map(|info| info.container_runtime_version.clone());
     let runtime = match &input.runtime {
         Runtime::Answered(runtime) => format!("{}://{}", runtime.name, runtime.version),
         // The field is required; a runtime that never answered has no name yet.
-        Runtime::Unreachable { .. } => "wasklet://unknown".to_owned(),
+        Runtime::Unreachable { .. } => known.unwrap_or_else(|| "wasklet://unknown".to_owned()),
     };
     NodeSystemInfo {
         architecture: "wasm32-wasi".to_owned(),

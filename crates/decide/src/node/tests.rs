@@ -140,6 +140,7 @@ fn ready_follows_the_runtime_and_its_time_moves_only_with_it() {
     let fourth = status(&input, Some(&third), at(30));
     assert_eq!(condition(&fourth, "Ready").message.as_deref(), Some("container runtime is down: no socket"));
     assert_eq!(condition(&fourth, "Ready").last_transition_time.as_ref().unwrap().0, at(20));
+    assert_eq!(fourth.node_info, third.node_info, "a runtime that is away is still the one it was");
 }
 
 #[test]

@@ -57,7 +57,12 @@ impl Config {
             let warning = "evictionHard lowers what the node has to give; pods are not evicted yet";
             warnings.push(warning.to_owned());
         }
-        let mut configuration = loaded.configuration.with_defaults();
+        let mut configuration = loaded.configuration;
+        if flags.node_status_update_frequency.is_some() && configuration.node_status_report_frequency.is_none() {
+            // Only a file's nodeStatusUpdateFrequency is also the pace of reports; the flag is not.
+            configuration.node_status_report_frequency = Some(GoDuration::seconds(300));
+        }
+        let mut configuration = configuration.with_defaults();
         refuse(flags, &configuration)?;
         check_gates(configuration.feature_gates.as_ref())?;
         check_logging(configuration.logging.as_ref())?;
