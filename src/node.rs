@@ -18,8 +18,11 @@ use kubelet::config::{Config, Host, LogFormat as Format, RuntimeEndpoint};
 use kubelet::dns::DnsSettings;
 use kubelet::flags::KubeletFlags;
 use kubelet::node::{NodeAgent, NodeView};
+use kubelet::metrics::Metrics;
 use kubelet::objects::Objects;
+use kubelet::server::{self, Pods, Server};
 use kubelet::sources::files::FileSource;
+use kubelet::tables::View;
 use kubelet::{Kubelet, Setup, node};
 use tokio::sync::watch;
 
@@ -106,6 +109,7 @@ async fn connect_runtime(
 /// What runs until it is dropped.
 struct Parts {
     _kubelet: Kubelet,
+    _server: Option<Server>,
     _tasks: tokio::task::JoinSet<()>,
 }
 
@@ -123,6 +127,7 @@ async fn assemble_kubelet(
     };
     let (recorder, records) = kubelet::events::Recorder::new();
     let serving = config.server.enabled;
+    let addresses = host_ips.clone();
     let (agent, view) = NodeAgent::new(node::Setup {
         api: api.clone(),
         runtime: runtime.clone(),
@@ -155,7 +160,7 @@ async fn assemble_kubelet(
         root_dir: config.root_dir.clone(),
         pod_logs: config.pod_logs_dir.clone(),
         sync_frequency: config.sync_frequency,
-        dns: DnsSettings::of_config(&config.dns)?,
+        dns: DnsSettings::of_config(&config.dns).context("reading resolvConf")?,
         parallel_pulls: 1,
         capacity,
         allocatable,
@@ -164,7 +169,22 @@ async fn assemble_kubelet(
         records,
         clock,
     });
-    Ok(Parts { _kubelet: kubelet, _tasks: tasks })
+    let pods: Arc<dyn Pods> = Arc::new(View {
+        tables: Arc::clone(kubelet.tables()),
+        pod_logs: config.pod_logs_dir.clone(),
+        changes: kubelet.changes().clone(),
+    });
+    if let Some(address) = config.healthz {
+        server::serve_healthz(address, Arc::clone(&pods)).await?;
+    }
+    let server = if serving {
+        let metrics = Arc::new(Metrics::new(config.node_name.clone()));
+        let (config, reload_every) = (Arc::clone(config), server::RELOAD_EVERY);
+        Some(server::start(server::Setup { config, api, pods, metrics, addresses, reload_every }).await?)
+    } else {
+        None
+    };
+    Ok(Parts { _kubelet: kubelet, _server: server, _tasks: tasks })
 }
 
 /// Keeps what pods may use as the Node object says it.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use image::pack;
+use image::{Reference, pack};
 use kubelet::sources::files::{self, FileSource, Manifest};
 use sha2::{Digest, Sha256};
 
@@ -67,7 +67,8 @@ fn pack_file(path: &Path, layout: &Path) -> anyhow::Result<String> {
     );
     let artifact = pack::artifact(&wasm).with_context(step)?;
     let digest: String = Sha256::digest(&wasm).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let reference = format!("localhost/run/{}:{digest}", super::adhoc::pod_name(path));
+    let name = format!("localhost/run/{}:{digest}", super::adhoc::pod_name(path));
+    let reference = Reference::parse(&name).with_context(step)?;
     pack::add_to_layout(layout, &reference, &artifact).with_context(|| format!("packing {}", path.display()))?;
-    Ok(reference)
+    Ok(name)
 }

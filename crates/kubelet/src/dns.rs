@@ -7,6 +7,7 @@ mod resolv;
 
 use std::net::IpAddr;
 
+use crate::config;
 use cri::v1;
 use decide::pod::{DnsPolicy, Pod};
 use decide::report::Report;
@@ -36,6 +37,15 @@ pub struct DnsSettings {
 }
 
 impl DnsSettings {
+    /// What the configuration says.
+    ///
+    /// # Errors
+    /// The resolver configuration it names cannot be read.
+    pub fn of_config(dns: &config::Dns) -> std::io::Result<Self> {
+        let host = dns.resolv_conf.as_deref().map_or_else(|| Ok(HostResolv::default()), HostResolv::read)?;
+        Ok(Self { cluster_dns: dns.servers.clone(), cluster_domain: dns.domain.clone(), host })
+    }
+
     /// The node's own resolver and no cluster. A node without an `/etc/resolv.conf` has none.
     #[must_use]
     pub fn of_host() -> Self {

@@ -3,6 +3,8 @@
 //! Comes in: desired pods from the sources, observed pods from each pod's worker (its only writer). Goes out: snapshots,
 //! and a version that moves with every change. Never here: a decision, an await, a third map.
 
+mod view;
+
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -10,6 +12,8 @@ use decide::names::{ContainerId, ContainerName, PodUid};
 use decide::plan::Stage;
 use k8s_openapi::api::core::v1 as api;
 use tokio::sync::watch;
+
+pub use view::View;
 
 /// Where a desired pod was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
