@@ -1,3 +1,5 @@
+//! The node against the machine, the runtime, and what others say of it.
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus};
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Certificates kept, renewed, and refused.
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;

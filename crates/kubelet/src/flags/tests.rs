@@ -1,3 +1,5 @@
+//! Command lines against what they set.
+
 use clap::Parser;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Logs read against what was written.
+
 use std::io::Write;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Counts against the lines that tell of them, and against docs/metrics.md.
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateRunning, ContainerStatus, PodStatus};
