@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,6 +29,9 @@ use crate::terminal::say;
 const FLUSH: Duration = Duration::from_secs(5);
 /// Bytes of standard input on their way to the guest.
 const INPUT_CHUNK: usize = 16 * 1024;
+
+/// How soon a log that is not there yet is looked for again.
+const LOG_PAUSE: Duration = Duration::from_millis(10);
 
 /// Waiting that is the normal course.
 const PATIENT: [&str; 3] = ["ContainerCreating", "PodInitializing", "CrashLoopBackOff"];
@@ -229,9 +232,16 @@ fn addresses(pod: &ObservedPod) -> Vec<String> {
 /// Prints a log as the guest wrote it, each stream on its own.
 async fn print_log(path: PathBuf, prefix: Option<String>, ended: impl Fn() -> bool) {
     let options = LogOptions { follow: true, ..LogOptions::default() };
-    let mut reader = match LogReader::open(&path, options).await {
-        Ok(reader) => reader,
-        Err(error) => return say(&format!("wasklet: reading {}: {error}", path.display())),
+    let mut reader = loop {
+        // Asked before the file: what wrote it may end in between.
+        let over = ended();
+        match LogReader::open(&path, options.clone()).await {
+            Ok(reader) => break reader,
+            // A container that is made and not started yet has no log; one that could not be started never will.
+            Err(error) if error.kind() == ErrorKind::NotFound && !over => tokio::time::sleep(LOG_PAUSE).await,
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => return say(&format!("wasklet: reading {}: {error}", path.display())),
+        }
     };
     let mut line_open = [false; 2];
     loop {

@@ -66,10 +66,10 @@ fn pull_failure(error: CallError) -> Failure {
     // The runtime marks the causes that have a reason of their own by a prefix, as CRI has it.
     match error.code() {
         Code::InvalidArgument => invalid_name(&error),
-        _ if error.message().starts_with("RegistryUnavailable") => {
-            Failure::new("RegistryUnavailable", error.message().to_owned())
-        }
-        _ => Failure::new("ErrImagePull", error.message().to_owned()),
+        _ => match error.message().strip_prefix("RegistryUnavailable: ") {
+            Some(message) => Failure::new("RegistryUnavailable", message.to_owned()),
+            None => Failure::new("ErrImagePull", error.message().to_owned()),
+        },
     }
 }
 
