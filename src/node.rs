@@ -13,14 +13,15 @@ use decide::admission::Capacity;
 use decide::pod::Resources;
 use decide::quantity;
 use k8s_openapi::api::core::v1::Node;
+use kubelet::api::Client;
 use kubelet::clock::Clock;
 use kubelet::config::{Config, Host, LogFormat as Format, RuntimeEndpoint};
 use kubelet::dns::DnsSettings;
 use kubelet::flags::KubeletFlags;
-use kubelet::node::{NodeAgent, NodeView};
 use kubelet::metrics::Metrics;
+use kubelet::node::{NodeAgent, NodeView};
 use kubelet::objects::Objects;
-use kubelet::server::{self, Pods, Server};
+use kubelet::server::{self, Pods, Server, ServerError};
 use kubelet::sources::files::FileSource;
 use kubelet::tables::View;
 use kubelet::{Kubelet, Setup, node};
@@ -94,7 +95,8 @@ async fn connect_runtime(
                 pod_addresses: wasm::PodAddressMode::Auto,
             };
             let runtime = assemble::open_runtime(place).await?;
-            let client = cri::Client::with_request_timeout(cri::in_memory(runtime.routes()), config.runtime_request_timeout);
+            let client =
+                cri::Client::with_request_timeout(cri::in_memory(runtime.routes()), config.runtime_request_timeout);
             return Ok((client, Some(runtime)));
         }
         RuntimeEndpoint::Unix(socket) => socket,
@@ -115,7 +117,7 @@ struct Parts {
 
 async fn assemble_kubelet(
     config: &Arc<Config>,
-    api: Option<kube::Client>,
+    api: Option<Client>,
     runtime: cri::Client,
     host_ips: Vec<IpAddr>,
 ) -> anyhow::Result<Parts> {
@@ -180,7 +182,16 @@ async fn assemble_kubelet(
     let server = if serving {
         let metrics = Arc::new(Metrics::new(config.node_name.clone()));
         let (config, reload_every) = (Arc::clone(config), server::RELOAD_EVERY);
-        Some(server::start(server::Setup { config, api, pods, metrics, addresses, reload_every }).await?)
+        let standalone = api.is_none();
+        let started = server::start(server::Setup { config, api, pods, metrics, addresses, reload_every }).await;
+        match started {
+            // Static pods alone need nobody to ask about them, and the port never opens to everybody.
+            Err(error @ (ServerError::NoAuthentication { .. } | ServerError::NoAuthorization { .. })) if standalone => {
+                tracing::warn!("the kubelet's API is not served: {error}");
+                None
+            }
+            started => Some(started?),
+        }
     } else {
         None
     };

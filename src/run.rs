@@ -116,7 +116,13 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
         .collect();
     kubelet.changes().send(Change::All(Origin::File, pods)).await.context("starting the pod")?;
 
-    let mut screen = Screen::new(kubelet.tables().clone(), client, place.path().join("logs"), target.manifest.pods.len(), target.one_shot);
+    let mut screen = Screen::new(
+        kubelet.tables().clone(),
+        client,
+        place.path().join("logs"),
+        target.manifest.pods.len(),
+        target.one_shot,
+    );
     let stopped = screen.until_ended(assemble::asked_to_stop()).await;
     kubelet.changes().send(Change::All(Origin::File, BTreeMap::new())).await.context("stopping the pod")?;
     let code = match stopped {
@@ -144,9 +150,9 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
 /// A directory of this run alone, gone with it.
 fn run_directory(state: &Path) -> anyhow::Result<tempfile::TempDir> {
     let runs = state.join("run");
-    std::fs::create_dir_all(&runs)
-        .and_then(|()| tempfile::Builder::new().prefix("").tempdir_in(&runs))
-        .with_context(|| format!("making a directory for this run in {}; --state-dir names another place", runs.display()))
+    std::fs::create_dir_all(&runs).and_then(|()| tempfile::Builder::new().prefix("").tempdir_in(&runs)).with_context(
+        || format!("making a directory for this run in {}; --state-dir names another place", runs.display()),
+    )
 }
 
 fn start_kubelet(args: &RunArgs, place: &Path, runtime: cri::Client, target: &Target) -> Kubelet {

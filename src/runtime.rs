@@ -18,8 +18,12 @@ pub(crate) struct RuntimeArgs {
     #[arg(long, value_name = "PATH", default_value = "/run/wasklet/runtime.sock")]
     listen: PathBuf,
     /// Where records, images and compiled code are kept
-    #[arg(long, value_name = "DIR", help = "Where records, images and compiled code are kept \
-        [default: /var/lib/wasklet for root, else wasklet in the user's state directory]")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = "Where records, images and compiled code are kept \
+        [default: /var/lib/wasklet for root, else wasklet in the user's state directory]"
+    )]
     state_dir: Option<PathBuf>,
     /// An OCI layout directory to look for images in before any registry (repeatable)
     #[arg(long, value_name = "DIR", env = "WASKLET_IMAGE_LAYOUT")]

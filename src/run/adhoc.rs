@@ -106,12 +106,8 @@ impl Adhoc<'_> {
     pub(crate) fn pod(&self) -> Value {
         let name = pod_name(self.file);
         let volume = |index: usize| format!("volume-{index}");
-        let named = |(index, given): (usize, &Volume)| {
-            json!({ "name": volume(index), "hostPath": { "path": given.host, "type": "Directory" } })
-        };
-        let mounted = |(index, given): (usize, &Volume)| {
-            json!({ "name": volume(index), "mountPath": given.guest, "readOnly": given.read_only })
-        };
+        let named = |(index, given): (usize, &Volume)| json!({ "name": volume(index), "hostPath": { "path": given.host, "type": "Directory" } });
+        let mounted = |(index, given): (usize, &Volume)| json!({ "name": volume(index), "mountPath": given.guest, "readOnly": given.read_only });
         let port = |given: &Publish| {
             let mut port = json!({ "containerPort": given.port, "hostPort": given.host_port });
             if let Some(ip) = given.host_ip {
@@ -182,7 +178,8 @@ mod tests {
 
     #[test]
     fn any_file_name_makes_a_pod_name() {
-        for (file, name) in [("a/Hello_World.wasm", "hello-world"), ("ä.wasm", "wasm"), ("x", "x"), ("-.wasm", "wasm")] {
+        for (file, name) in [("a/Hello_World.wasm", "hello-world"), ("ä.wasm", "wasm"), ("x", "x"), ("-.wasm", "wasm")]
+        {
             assert_eq!(pod_name(Path::new(file)), name, "{file}");
         }
     }

@@ -63,7 +63,13 @@ pub(super) struct Screen {
 
 impl Screen {
     /// `pods` are expected; with `one_shot`, what keeps a container from starting is the end.
-    pub(super) fn new(tables: Arc<Tables>, runtime: cri::Client, pod_logs: PathBuf, pods: usize, one_shot: bool) -> Self {
+    pub(super) fn new(
+        tables: Arc<Tables>,
+        runtime: cri::Client,
+        pod_logs: PathBuf,
+        pods: usize,
+        one_shot: bool,
+    ) -> Self {
         Self {
             tables,
             runtime,
@@ -202,7 +208,8 @@ impl Screen {
             *over.borrow() || !running
         };
         self.outputs.spawn(print_log(path, prefix, ended));
-        let wants_input = containers.iter().any(|spec| spec.name == container.name.as_str() && spec.stdin == Some(true));
+        let wants_input =
+            containers.iter().any(|spec| spec.name == container.name.as_str() && spec.stdin == Some(true));
         if wants_input && self.input.is_none() {
             self.input = Some(tokio::spawn(pass_input(self.runtime.clone(), container.id.clone())));
         }
@@ -218,7 +225,8 @@ fn exit_code(status: &ContainerStatus) -> i32 {
 /// Where the pod's declared TCP ports are.
 fn addresses(pod: &ObservedPod) -> Vec<String> {
     let spec = pod.object.spec.as_ref();
-    let ports = spec.into_iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
+    let ports =
+        spec.into_iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
     let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
     let address = pod.status.pod_ip.as_deref().unwrap_or("127.0.0.1");
     tcp.map(|port| match port.host_port {

@@ -34,8 +34,12 @@ impl Target {
         };
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         if matches!(extension, "yaml" | "yml" | "json") {
-            let adhoc = !args.env.is_empty() || !args.volume.is_empty() || !args.publish.is_empty() || !args.args.is_empty();
-            ensure!(!adhoc, "--env, --volume, --publish and arguments are for a .wasm file or an image; a manifest says these itself");
+            let adhoc =
+                !args.env.is_empty() || !args.volume.is_empty() || !args.publish.is_empty() || !args.args.is_empty();
+            ensure!(
+                !adhoc,
+                "--env, --volume, --publish and arguments are for a .wasm file or an image; a manifest says these itself"
+            );
             let manifest = files::read_manifest(path, &source)?;
             return Ok(Self { manifest, layout: None, one_shot: false });
         }
@@ -47,8 +51,14 @@ impl Target {
         } else {
             (args.target.clone(), None)
         };
-        let adhoc =
-            Adhoc { file: path, image: &image, args: &args.args, env: &args.env, volumes: &args.volume, publish: &args.publish };
+        let adhoc = Adhoc {
+            file: path,
+            image: &image,
+            args: &args.args,
+            env: &args.env,
+            volumes: &args.volume,
+            publish: &args.publish,
+        };
         let pod = serde_json::from_value(adhoc.pod()).context("making a pod of the command line")?;
         let pod = files::with_identity(pod, path, &source).map_err(anyhow::Error::msg)?;
         let manifest = Manifest { pods: vec![pod], ..Manifest::default() };

@@ -12,6 +12,8 @@ use std::{
 use http::{HeaderValue, header::USER_AGENT};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+pub use kube::Client;
+
 /// How long the API server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one write to it may stand still.

@@ -1,3 +1,5 @@
+//! Tests of `channel`.
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Tests of `client`.
+
 use std::error::Error as _;
 use std::time::Duration;
 

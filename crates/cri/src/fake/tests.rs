@@ -1,3 +1,5 @@
+//! Tests of `fake`.
+
 use futures::StreamExt as _;
 use tonic::Code;
 

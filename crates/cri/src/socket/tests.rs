@@ -1,3 +1,5 @@
+//! Tests of `socket`.
+
 use std::os::unix::net::UnixListener as StdListener;
 
 use tokio::sync::oneshot;

@@ -1,3 +1,5 @@
+//! Tests of `suite`.
+
 use super::*;
 use crate::channel;
 use crate::fake::{Fake, Outcome};

@@ -1,3 +1,5 @@
+//! Tests of `admission`.
+
 use super::{Capacity, admit};
 use crate::parse::parse;
 use crate::pod::{Pod, Resources};

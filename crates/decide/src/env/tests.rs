@@ -1,3 +1,5 @@
+//! Tests of `env`.
+
 use super::field::Facts;
 use super::service;
 use super::{Configs, ContainerEnvironment, EnvError, environment};

@@ -1,3 +1,5 @@
+//! Tests of `parse`.
+
 use super::parse;
 use crate::pod::{
     FieldPath, FileSource, HostPathKind, Pod, Protocol, PullPolicy, Rejection, RestartPolicy, TerminationMessagePolicy,

@@ -1,3 +1,5 @@
+//! Tests of `status`.
+
 use super::{merge, refused};
 use crate::event::{Event, Outcome, RuntimeView};
 use crate::names::{ContainerId, ContainerName, SandboxId};

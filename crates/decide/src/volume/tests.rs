@@ -1,3 +1,5 @@
+//! Tests of `volume`.
+
 use super::{Payload, VolumeError, clean, payload};
 use crate::env::Configs;
 use crate::env::field::Facts;

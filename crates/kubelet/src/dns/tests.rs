@@ -1,3 +1,5 @@
+//! Tests of `dns`.
+
 use super::{DnsSettings, HostResolv, dns_config};
 use cri::v1::DnsConfig;
 use decide::pod::Pod;

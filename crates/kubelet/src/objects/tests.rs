@@ -1,3 +1,5 @@
+//! Tests of `objects`.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Tests of `volumes`.
+
 mod keeping;
 
 use std::collections::HashSet;

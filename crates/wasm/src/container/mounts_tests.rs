@@ -1,3 +1,5 @@
+//! Tests of `mounts`.
+
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of `network`.
+
 use super::*;
 
 const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));

@@ -1,3 +1,5 @@
+//! Tests of `atomic`.
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
