@@ -4,22 +4,24 @@
 //! whatever the runtime still holds of pods that nobody wants. Here, in the order the pods arrive, the node's admission
 //! is asked. Never here: anything about how a pod runs.
 
+mod orphans;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cri::names;
 use decide::admission::{self, Capacity};
 use decide::names::PodUid;
 use decide::observed::Observed;
 use decide::parse::{self, Refused};
-use decide::plan::Stage;
+use decide::plan::{Phase, Stage};
 use decide::pod::{Pod, Rejection};
 use decide::report::Report;
 use k8s_openapi::api::core::v1 as api;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
+use tracing::Instrument;
 
 use crate::events::about_pod;
 use crate::sources::Change;
@@ -28,6 +30,8 @@ use crate::worker::{self, Shared, Start, Wanted};
 
 /// How often what nobody wants is looked for.
 const SWEEP: Duration = Duration::from_secs(60);
+/// The pause before a worker that broke begins again.
+const BROKEN: Duration = Duration::from_secs(10);
 
 /// What the dispatcher knows of the node.
 pub struct Node {
@@ -42,7 +46,10 @@ struct Handle {
     origin: Origin,
     /// What the worker was last given, for the admission of others.
     pod: Arc<Pod>,
+    /// Why its last change was not taken, if it was not.
+    refused: Option<Rejection>,
     wanted: watch::Sender<Wanted>,
+    task: Id,
 }
 
 /// Starts and ends workers.
@@ -51,6 +58,8 @@ pub struct Dispatcher {
     node: Node,
     workers: HashMap<PodUid, Handle>,
     running: JoinSet<PodUid>,
+    /// The sweep under way, if one is.
+    sweeping: JoinSet<()>,
     /// Sources that have not yet said everything: until they have, nothing is swept away.
     unheard: HashSet<Origin>,
 }
@@ -63,6 +72,7 @@ impl Dispatcher {
             node,
             workers: HashMap::new(),
             running: JoinSet::new(),
+            sweeping: JoinSet::new(),
             unheard: sources.into_iter().collect(),
         }
     }
@@ -74,17 +84,18 @@ impl Dispatcher {
         loop {
             tokio::select! {
                 change = changes.recv() => match change {
-                    Some(change) => {
-                        let waited = !self.unheard.is_empty();
-                        self.take(change);
-                        if waited && self.unheard.is_empty() {
-                            sweeps.reset_immediately();
-                        }
-                    }
+                    Some(change) => self.take(change),
                     None => return,
                 },
-                Some(ended) = self.running.join_next() => self.ended(ended),
-                _ = sweeps.tick() => self.sweep().await,
+                Some(ended) = self.running.join_next_with_id() => self.ended(ended),
+                Some(swept) = self.sweeping.join_next() => {
+                    if let Err(error) = swept {
+                        tracing::error!("looking for pods that nobody wants broke: {error}");
+                    }
+                }
+                _ = sweeps.tick(), if self.unheard.is_empty() && self.sweeping.is_empty() => {
+                    self.sweeping.spawn(orphans::sweep(Arc::clone(&self.shared)));
+                }
             }
         }
     }
@@ -93,38 +104,55 @@ impl Dispatcher {
         match change {
             Change::All(origin, pods) => {
                 self.unheard.remove(&origin);
-                let of_origin = |row: &Arc<DesiredPod>| row.origin == origin;
                 let known = self.shared.tables.desired.all();
-                for (uid, _) in known.iter().filter(|(uid, row)| of_origin(row) && !pods.contains_key(uid)) {
-                    self.gone(uid);
+                for (uid, _) in known.iter().filter(|(uid, _)| !pods.contains_key(uid)) {
+                    self.gone(origin, uid);
                 }
                 for (uid, object) in by_age(pods) {
                     self.desire(origin, uid, object);
                 }
             }
             Change::One(origin, uid, object) => self.desire(origin, uid, object),
-            Change::Gone(_, uid) => self.gone(&uid),
+            Change::Gone(origin, uid) => self.gone(origin, &uid),
         }
     }
 
     fn desire(&mut self, origin: Origin, uid: PodUid, object: Arc<api::Pod>) {
-        let known = self.shared.tables.desired.get(&uid);
-        if known.is_some_and(|row| row.object == object) {
-            return;
+        match self.shared.tables.desired.get(&uid) {
+            Some(row) if row.origin != origin => {
+                tracing::warn!(%uid, "{origin:?} wants a pod whose UID one of {:?} has; it is left out", row.origin);
+                return;
+            }
+            Some(row) if row.object == object => return,
+            _ => {}
         }
         self.shared.tables.desired.set(uid.clone(), DesiredPod { object: Arc::clone(&object), origin });
+        self.take_up(origin, &uid, object);
+    }
+
+    fn take_up(&mut self, origin: Origin, uid: &PodUid, object: Arc<api::Pod>) {
         match parse::parse(object) {
-            Ok(pod) => self.run_pod(origin, Arc::new(pod)),
+            Ok(pod) => {
+                if let Some(handle) = self.workers.get_mut(uid) {
+                    handle.refused = None;
+                }
+                self.run_pod(origin, Arc::new(pod));
+            }
             Err(refused) => self.refuse(origin, *refused),
         }
     }
 
     fn run_pod(&mut self, origin: Origin, pod: Arc<Pod>) {
-        if let Some(handle) = self.workers.get_mut(&pod.uid) {
-            handle.pod = Arc::clone(&pod);
-            handle.wanted.send_replace(Wanted::Pod(pod));
-            return;
+        match self.workers.get_mut(&pod.uid) {
+            Some(handle) => {
+                handle.pod = Arc::clone(&pod);
+                handle.wanted.send_replace(Wanted::Pod(pod));
+            }
+            None => self.start_worker(origin, pod, Duration::ZERO),
         }
+    }
+
+    fn start_worker(&mut self, origin: Origin, pod: Arc<Pod>, pause: Duration) {
         let admission = self.admit(&pod);
         let status = pod.api.status.clone().unwrap_or_default();
         let host_ips = self.node.host_ips.borrow().clone();
@@ -133,11 +161,17 @@ impl Dispatcher {
         let nudge = self.shared.hints.subscribe(pod.uid.clone());
         let start = Start { pod: Arc::clone(&pod), origin, observed, admission, wanted: receiver, nudge };
         let (shared, uid) = (Arc::clone(&self.shared), pod.uid.clone());
-        self.running.spawn(async move {
+        let span =
+            tracing::info_span!("pod", namespace = pod.name.namespace, name = pod.name.name, uid = pod.uid.as_str());
+        let worker = async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             worker::run(shared, start).await;
             uid
-        });
-        self.workers.insert(pod.uid.clone(), Handle { origin, pod, wanted });
+        };
+        let task = self.running.spawn(worker.instrument(span)).id();
+        self.workers.insert(pod.uid.clone(), Handle { origin, pod, refused: None, wanted, task });
     }
 
     fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
@@ -147,21 +181,38 @@ impl Dispatcher {
 
     /// A pod this node cannot run is Failed, aloud. One that runs already and was changed into such a pod runs on as it
     /// was; the change is refused aloud.
-    fn refuse(&self, origin: Origin, refused: Refused) {
+    fn refuse(&mut self, origin: Origin, refused: Refused) {
         let Refused { uid, rejection, api, .. } = refused;
-        let report = Report::warning(rejection.reason, rejection.message.clone());
-        self.shared.recorder.record(about_pod(&api, report));
-        if self.workers.contains_key(&uid) {
+        let report = about_pod(&api, Report::warning(rejection.reason, rejection.message.clone()));
+        if let Some(handle) = self.workers.get_mut(&uid) {
+            if handle.refused.as_ref() != Some(&rejection) {
+                self.shared.recorder.record(report);
+                handle.refused = Some(rejection);
+            }
+            // All but the spec still counts: its deletion above all.
+            let spec = handle.pod.api.spec.clone();
+            match parse::parse(Arc::new(api::Pod { spec, ..(*api).clone() })) {
+                Ok(pod) => self.run_pod(origin, Arc::new(pod)),
+                Err(refused) => tracing::error!(%uid, "a change is not taken: {}", refused.rejection.message),
+            }
             return;
         }
         let host_ips = self.node.host_ips.borrow().clone();
         let status = decide::status::refused(&api, &rejection, &host_ips, self.shared.clock.now());
+        let ended_before = api.status.as_ref().is_some_and(|status| Phase::terminal(status).is_some());
+        if !ended_before && self.shared.tables.observed.get(&uid).is_none_or(|row| row.status.message != status.message)
+        {
+            self.shared.recorder.record(report);
+        }
         let row = ObservedPod { object: api, origin, status, containers: Vec::new(), stage: Stage::Released };
         self.shared.tables.observed.set(uid.clone(), row);
         self.shared.publisher.changed(uid);
     }
 
-    fn gone(&mut self, uid: &PodUid) {
+    fn gone(&mut self, origin: Origin, uid: &PodUid) {
+        if self.shared.tables.desired.get(uid).is_none_or(|row| row.origin != origin) {
+            return;
+        }
         self.shared.tables.desired.remove(uid);
         match self.workers.get(uid) {
             Some(handle) => {
@@ -171,35 +222,30 @@ impl Dispatcher {
         }
     }
 
-    fn ended(&mut self, ended: Result<PodUid, tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, PodUid), JoinError>) {
         match ended {
-            Ok(uid) => {
-                let handle = self.workers.remove(&uid);
+            Ok((_, uid)) => {
+                self.workers.remove(&uid);
                 self.forget(&uid);
                 // Wanted again while it ended: the source has it, so a new worker takes it up.
-                if let (Some(row), Some(handle)) = (self.shared.tables.desired.get(&uid), handle) {
-                    if let Ok(pod) = parse::parse(Arc::clone(&row.object)) {
-                        self.run_pod(handle.origin, Arc::new(pod));
-                    }
+                if let Some(row) = self.shared.tables.desired.get(&uid) {
+                    self.take_up(row.origin, &uid, Arc::clone(&row.object));
                 }
             }
-            Err(error) => self.restart_lost_workers(&error),
+            Err(error) => self.restart(&error),
         }
     }
 
     /// A worker that panicked is started again: all it knew is in the runtime and in the API.
-    fn restart_lost_workers(&mut self, error: &tokio::task::JoinError) {
-        tracing::error!("a pod worker broke: {error}");
-        let lost: Vec<PodUid> = self
-            .workers
-            .iter()
-            .filter(|(_, handle)| handle.wanted.is_closed())
-            .map(|(uid, _)| uid.clone())
-            .collect();
-        for uid in lost {
-            if let Some(handle) = self.workers.remove(&uid) {
-                self.run_pod(handle.origin, handle.pod);
-            }
+    fn restart(&mut self, error: &JoinError) {
+        let lost = self.workers.iter().find(|(_, handle)| handle.task == error.id()).map(|(uid, _)| uid.clone());
+        let Some(uid) = lost else { return };
+        let Some(handle) = self.workers.remove(&uid) else { return };
+        tracing::error!(pod = %handle.pod.name, %uid, "the worker of a pod broke: {error}; it begins again in {BROKEN:?}");
+        self.start_worker(handle.origin, handle.pod, BROKEN);
+        let wanted = self.shared.tables.desired.get(&uid).is_some();
+        if let Some(handle) = self.workers.get(&uid).filter(|_| !wanted) {
+            handle.wanted.send_replace(Wanted::Gone);
         }
     }
 
@@ -207,41 +253,6 @@ impl Dispatcher {
         self.shared.hints.unsubscribe(uid);
         self.shared.tables.observed.remove(uid);
         self.shared.publisher.changed(uid.clone());
-    }
-
-    /// Ends what the runtime holds of pods that no source has and no worker owns: they went while this process was not
-    /// there.
-    async fn sweep(&self) {
-        if !self.unheard.is_empty() {
-            return;
-        }
-        let runtime = &self.shared.effects.runtime;
-        let sandboxes = match runtime.list_pod_sandboxes(None).await {
-            Ok(sandboxes) => sandboxes,
-            Err(error) => {
-                tracing::warn!("looking for pods that nobody wants: {error}: {}", error.message());
-                return;
-            }
-        };
-        for sandbox in sandboxes {
-            let labels = sandbox.labels.into_iter().collect();
-            // What no kubelet made is not the kubelet's to end.
-            let Some(pod) = names::PodIdentity::of(&labels) else { continue };
-            if self.workers.contains_key(&PodUid::from(pod.uid.as_str())) {
-                continue;
-            }
-            tracing::info!(namespace = pod.namespace, name = pod.name, uid = pod.uid, "ending a pod that nobody wants");
-            let stopped = runtime.stop_pod_sandbox(&sandbox.id).await;
-            let removed = match stopped {
-                Ok(()) => runtime.remove_pod_sandbox(&sandbox.id).await,
-                error => error,
-            };
-            if let Err(error) = removed {
-                tracing::warn!("{error}: {}; trying again in {SWEEP:?}", error.message());
-            }
-        }
-        let known: HashSet<PodUid> = self.workers.keys().cloned().collect();
-        self.shared.effects.volumes.sweep(&known).await;
     }
 }
 

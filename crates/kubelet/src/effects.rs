@@ -4,12 +4,12 @@
 //! is told, and the plan says what comes of it. Effects never call back into the worker.
 
 mod image;
+mod log_files;
 pub mod messages;
 mod pull_secrets;
 pub mod view;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ use crate::environment::{Addresses, container_environment};
 use crate::objects::Objects;
 use crate::volumes::Volumes;
 
+pub use log_files::LogFiles;
+
 /// What effects work with, shared by all pods.
 pub struct Effects {
     /// The runtime.
@@ -40,8 +42,8 @@ pub struct Effects {
     pub objects: Objects,
     /// How names are resolved.
     pub dns: DnsSettings,
-    /// Where container logs go.
-    pub pod_logs: PathBuf,
+    /// Where container logs go, and when.
+    pub logs: LogFiles,
     /// What a container without limits may use, for its environment.
     pub allocatable: watch::Receiver<Resources>,
     /// Image pulls that may run at once.
@@ -97,7 +99,7 @@ impl Effects {
                 Outcome::ContainerCreated { container, attempt, result }
             }
             Action::StartContainer { container, id } => {
-                let result = self.start_container(&id).await;
+                let result = self.start_container(pod, &container, &id).await;
                 Outcome::ContainerStarted { container, id, result }
             }
             Action::StopContainer { container, id, grace, .. } => {
@@ -105,8 +107,8 @@ impl Effects {
                 Outcome::ContainerStopped { container, id, result }
             }
             Action::RemoveContainer { container, id } => {
-                let result = self.runtime.remove_container(id.as_str()).await;
-                Outcome::ContainerRemoved { container, id, result: gone_is_done(result, "RemoveContainerError") }
+                let result = self.remove_container(pod, &container, &id).await;
+                Outcome::ContainerRemoved { container, id, result }
             }
         }
     }
@@ -124,19 +126,22 @@ impl Effects {
 
     fn sandbox_message(&self, pod: &Pod, attempt: u32) -> (cri::v1::PodSandboxConfig, Vec<Report>) {
         let (dns, reports) = dns_config(pod, &self.dns);
-        (messages::sandbox(pod, attempt, &self.pod_logs, dns), reports)
+        (messages::sandbox(pod, attempt, self.logs.pods(), dns), reports)
     }
 
     async fn run_sandbox(&self, pod: &Pod, attempt: u32, say: Say<'_>) -> Result<Sandbox, Failure> {
         let (config, reports) = self.sandbox_message(pod, attempt);
         reports.into_iter().for_each(say);
+        let no_logs = |message| Failure::new("CreatePodSandboxError", message);
+        self.logs.prepare(&messages::identity(pod), None).await.map_err(no_logs)?;
         let handler = pod.runtime_class.as_deref().unwrap_or_default();
         let failed = |error: CallError| {
             Failure::new("CreatePodSandboxError", format!("Failed to create pod sandbox: {}", error.message()))
         };
         let id = self.runtime.run_pod_sandbox(config, handler).await.map_err(failed)?;
         let status = self.runtime.pod_sandbox_status(&id).await.map_err(failed)?.status;
-        let status = status.ok_or_else(|| Failure::new("CreatePodSandboxError", format!("sandbox {id} has no status")))?;
+        let status =
+            status.ok_or_else(|| Failure::new("CreatePodSandboxError", format!("sandbox {id} has no status")))?;
         Ok(view::sandbox(&status))
     }
 
@@ -154,6 +159,8 @@ impl Effects {
         let environment = container_environment(&self.objects, pod, container, &addresses, &allocatable).await?;
         let mounts = self.volumes.mounts(pod, container)?;
         let config = messages::container(pod, container, attempt, image, environment, mounts)?;
+        let no_logs = |message| Failure::new("CreateContainerConfigError", message);
+        self.logs.prepare(&messages::identity(pod), Some(&container.name)).await.map_err(no_logs)?;
         let (sandbox_config, _) = self.sandbox_message(pod, subject.sandbox_attempt);
         let failed = |error: CallError| Failure::new("CreateContainerError", error.message().to_owned());
         let id = self.runtime.create_container(sandbox.as_str(), config, sandbox_config).await.map_err(failed)?;
@@ -178,10 +185,16 @@ impl Effects {
         }
     }
 
-    async fn start_container(&self, id: &ContainerId) -> Result<Timestamp, Failure> {
+    async fn start_container(
+        &self,
+        pod: &Pod,
+        container: &ContainerName,
+        id: &ContainerId,
+    ) -> Result<Timestamp, Failure> {
         let failed = |error: CallError| Failure::new("RunContainerError", error.message().to_owned());
         self.runtime.start_container(id.as_str()).await.map_err(failed)?;
         let status = self.runtime.container_status(id.as_str()).await.map_err(failed)?;
+        self.logs.link(&messages::identity(pod), container, id, &status.log_path).await;
         match view::instance(&status, "").state {
             InstanceState::Running { started_at } => Ok(started_at),
             // It may have run and ended by now: it did start.
@@ -192,10 +205,17 @@ impl Effects {
             }
         }
     }
-}
 
-/// How long a listing that failed waits for its next try.
-pub const LIST_RETRY: Duration = Duration::from_secs(1);
+    async fn remove_container(&self, pod: &Pod, container: &ContainerName, id: &ContainerId) -> Result<(), Failure> {
+        // Only the runtime can say where the log is, and only while it has the container.
+        let status = self.runtime.container_status(id.as_str()).await;
+        let removed = self.runtime.remove_container(id.as_str()).await;
+        gone_is_done(removed, "RemoveContainerError")?;
+        let log = status.as_ref().ok().map(|status| status.log_path.as_str());
+        self.logs.remove_container(&messages::identity(pod), container, id, log).await;
+        Ok(())
+    }
+}
 
 fn unknown_container(container: &ContainerName) -> Failure {
     Failure::new("CreateContainerConfigError", format!("the pod has no container {container}"))

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use decide::report::{Kind, Report};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -18,6 +18,12 @@ const QUEUE: usize = 1000;
 /// Texts remembered for counting; the API server forgets events after an hour anyway.
 const REMEMBERED: usize = 4096;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often an event is tried while the API server does not answer; then it is dropped.
+const TRIES: u32 = 5;
+/// The pause after the first failed try, doubled after each further one.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest an event's name may begin with; what makes it unique follows, and 253 is what a name may be long.
+const NAME_START: usize = 220;
 
 /// One thing to tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,12 +76,7 @@ pub async fn drain_events(mut records: mpsc::Receiver<EventRecord>) {
 pub async fn write_events(client: kube::Client, node_name: String, mut records: mpsc::Receiver<EventRecord>) {
     let mut writer = Writer { client, node_name, written: HashMap::new() };
     while let Some(record) = records.recv().await {
-        let reason = record.reason.clone();
-        match tokio::time::timeout(WRITE_TIMEOUT, writer.write(record)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(reason, "writing an event: {error:#}"),
-            Err(_) => tracing::debug!(reason, "writing an event: no answer for {WRITE_TIMEOUT:?}"),
-        }
+        writer.write_or_drop(&record).await;
     }
 }
 
@@ -100,7 +101,28 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write(&mut self, record: EventRecord) -> Result<(), kube::Error> {
+    /// Tries again while the API server is away. What it refuses is dropped.
+    async fn write_or_drop(&mut self, record: &EventRecord) {
+        let reason = &record.reason;
+        for tried in 1..=TRIES {
+            match tokio::time::timeout(WRITE_TIMEOUT, self.write(record)).await {
+                Ok(Ok(())) => return,
+                Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) && status.code != 429 => {
+                    tracing::debug!(reason, "writing an event: {}", status.message);
+                    return;
+                }
+                Ok(Err(error)) => tracing::debug!(reason, tried, "writing an event: {error:#}"),
+                Err(_) => tracing::debug!(reason, tried, "writing an event: no answer for {WRITE_TIMEOUT:?}"),
+            }
+            if tried < TRIES {
+                let pause = FIRST_RETRY.saturating_mul(1 << (tried - 1));
+                tokio::time::sleep(pause.mul_f64(0.75 + rand::random::<f64>() / 2.0)).await;
+            }
+        }
+        tracing::warn!(reason, "event not written: the API server did not take it in {TRIES} tries");
+    }
+
+    async fn write(&mut self, record: &EventRecord) -> Result<(), kube::Error> {
         let namespace = record.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let events: kube::Api<Event> = kube::Api::namespaced(self.client.clone(), &namespace);
         let same = Same {
@@ -122,7 +144,7 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         }
-        let event = new_event(record, &namespace, &self.node_name, now);
+        let event = new_event(record.clone(), &namespace, &self.node_name, now);
         let name = event.metadata.name.clone().unwrap_or_default();
         events.create(&PostParams::default(), &event).await?;
         if self.written.len() >= REMEMBERED {
@@ -134,7 +156,7 @@ impl Writer {
 }
 
 fn new_event(record: EventRecord, namespace: &str, node_name: &str, now: Time) -> Event {
-    let object_name = record.about.name.clone().unwrap_or_default();
+    let object_name: String = record.about.name.iter().flat_map(|name| name.chars()).take(NAME_START).collect();
     // Unique by time as client-go's are, and by a random part for two in one nanosecond.
     let suffix = format!("{:x}{:04x}", now.0.as_nanosecond(), rand::random::<u16>());
     Event {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::dispatch::{Dispatcher, Node};
 use crate::dns::DnsSettings;
-use crate::effects::Effects;
+use crate::effects::{Effects, LogFiles};
 use crate::events::{self, EventRecord, Recorder};
 use crate::hints::{self, Hints};
 use crate::objects::Objects;
@@ -41,7 +41,8 @@ pub struct Setup {
     pub api: Option<kube::Client>,
     /// Manifests on this node's disk.
     pub files: Option<FileSource>,
-    /// Whether pods come through [`Kubelet::changes`] from whoever holds it, as files would.
+    /// Whether pods come through [`Kubelet::changes`] from whoever holds it, as files would. Their logs are then kept for
+    /// whoever does.
     pub by_hand: bool,
     /// ConfigMaps, Secrets, Services and tokens.
     pub objects: Objects,
@@ -81,7 +82,7 @@ impl Kubelet {
     pub fn start(setup: Setup) -> Self {
         let mut tasks = JoinSet::new();
         let tables = Arc::new(Tables::default());
-        let publisher = Publisher::default();
+        let publisher = if setup.api.is_some() { Publisher::to_api() } else { Publisher::to_nobody() };
         let hints = Arc::new(Hints::default());
         let (changes, queue) = mpsc::channel(CHANGES);
         let mut sources = Vec::new();
@@ -113,7 +114,8 @@ impl Kubelet {
             volumes: Arc::new(Volumes::new(setup.root_dir, setup.objects.clone(), options)),
             objects: setup.objects,
             dns: setup.dns,
-            pod_logs: setup.pod_logs,
+            // Who brings pods by hand reads their logs by hand, perhaps after the pods are gone.
+            logs: LogFiles::new(setup.pod_logs, setup.by_hand),
             allocatable: setup.allocatable,
             pulls: Arc::new(Semaphore::new(setup.parallel_pulls.max(1))),
             clock: setup.clock,

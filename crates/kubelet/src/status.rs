@@ -1,10 +1,13 @@
 //! Status out: what the workers observed, written to the API server.
 //!
-//! Comes in: the uid of each pod whose observed row moved. Goes out: one status patch per change, and the final delete of
-//! a pod whose everything here is gone. One write per pod at a time; a failed one is tried again with a growing, jittered
-//! pause, and always writes what is true then, not what was true when it failed. Never here: a status made up.
+//! Comes in: the uid of each pod whose observed row moved, be it the status or the object that it belongs to. Goes out: one
+//! status patch per change, and the final delete of a pod whose everything here is gone, once its last status is written.
+//! One write per pod at a time; each begins with what the API server has, so that what others wrote stays and what others
+//! overwrote comes back. A failed one is tried again with a growing, jittered pause, and always writes what is true then,
+//! not what was true when it failed. Never here: a status made up, or a pod that is not the API server's.
 
 mod patch;
+mod queue;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,20 +18,21 @@ use decide::plan::Stage;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::tables::{ObservedPod, Origin, Tables};
+use queue::Queue;
 
 /// Writes under way at once.
 const CONCURRENT_WRITES: usize = 16;
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LAST_RETRY: Duration = Duration::from_secs(10);
+/// How long one call may take.
+const CALL: Duration = Duration::from_secs(15);
 
 /// Says which pods have something new; cheap to clone, never waits, bounded by the number of pods.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Publisher {
-    shared: Arc<Shared>,
+    shared: Option<Arc<Shared>>,
 }
 
 #[derive(Debug, Default)]
@@ -38,145 +42,175 @@ struct Shared {
 }
 
 impl Publisher {
+    /// One that [`publish`] listens to.
+    pub fn to_api() -> Self {
+        Self { shared: Some(Arc::default()) }
+    }
+
+    /// One for where there is no API server.
+    pub fn to_nobody() -> Self {
+        Self { shared: None }
+    }
+
     /// The observed row of this pod moved.
     pub fn changed(&self, uid: PodUid) {
-        self.shared.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(uid);
-        self.shared.wake.notify_one();
+        if let Some(shared) = &self.shared {
+            shared.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(uid);
+            shared.wake.notify_one();
+        }
     }
 
     fn take(&self) -> HashSet<PodUid> {
-        std::mem::take(&mut *self.shared.changed.lock().unwrap_or_else(PoisonError::into_inner))
+        let changed =
+            |shared: &Arc<Shared>| std::mem::take(&mut *shared.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.as_ref().map(changed).unwrap_or_default()
+    }
+
+    async fn moved(&self) {
+        match &self.shared {
+            Some(shared) => shared.wake.notified().await,
+            None => std::future::pending().await,
+        }
     }
 }
 
-/// What became of one write.
+/// What became of a write.
 enum Written {
-    /// The API server has this status now.
-    Status(Box<PodStatus>),
-    /// There is nothing to write, or nobody to write it to any more.
-    Nothing,
-    /// The object is deleted, or was not this pod any more.
-    Gone,
+    /// The API server has the pod's status, or the pod no more.
+    Done,
+    /// It is to be tried again.
     Failed,
 }
 
 /// Publishes until cancelled.
 pub async fn publish(client: kube::Client, tables: Arc<Tables>, publisher: Publisher) {
-    let mut published: HashMap<PodUid, Arc<PodStatus>> = HashMap::new();
-    let mut waiting: HashSet<PodUid> = HashSet::new();
-    let mut writing: HashSet<PodUid> = HashSet::new();
-    let mut failures: HashMap<PodUid, u32> = HashMap::new();
-    let mut writes: JoinSet<(PodUid, Written)> = JoinSet::new();
+    let mut queue = Queue::default();
+    let mut writing: HashMap<Id, PodUid> = HashMap::new();
+    let mut writes: JoinSet<Written> = JoinSet::new();
     loop {
-        waiting.extend(publisher.take());
-        for uid in startable(&waiting, &writing) {
-            waiting.remove(&uid);
-            let Some(row) = tables.observed.get(&uid) else {
-                published.remove(&uid);
-                failures.remove(&uid);
-                continue;
-            };
-            if row.origin != Origin::Api {
-                continue;
+        for uid in publisher.take() {
+            queue.changed(uid);
+        }
+        while writing.len() < CONCURRENT_WRITES {
+            let Some((uid, failures)) = queue.take(Instant::now()) else { break };
+            match tables.observed.get(&uid).filter(|row| row.origin == Origin::Api) {
+                Some(row) => {
+                    let client = client.clone();
+                    let write = async move { write(&client, &row, failures).await };
+                    writing.insert(writes.spawn(write).id(), uid);
+                }
+                None => queue.done(&uid),
             }
-            let pause = failures.get(&uid).map_or(Duration::ZERO, |&count| retry_pause(count));
-            let (client, tables, last) = (client.clone(), Arc::clone(&tables), published.get(&uid).cloned());
-            writing.insert(uid.clone());
-            writes.spawn(async move {
-                tokio::time::sleep(pause).await;
-                // Read again after the pause: what is true now is what is written.
-                let row = tables.observed.get(&uid).unwrap_or(row);
-                let written = write(&client, &row, last.as_deref()).await;
-                (uid, written)
-            });
         }
         tokio::select! {
-            () = publisher.shared.wake.notified() => {}
-            Some(done) = writes.join_next() => {
-                let Ok((uid, written)) = done else { continue };
-                writing.remove(&uid);
+            () = publisher.moved() => {}
+            Some(ended) = writes.join_next_with_id() => {
+                let (id, written) = match ended {
+                    Ok(ended) => ended,
+                    Err(error) => {
+                        tracing::error!("writing a status broke: {error}");
+                        (error.id(), Written::Failed)
+                    }
+                };
+                let Some(uid) = writing.remove(&id) else { continue };
                 match written {
-                    Written::Failed => {
-                        *failures.entry(uid.clone()).or_default() += 1;
-                        waiting.insert(uid);
-                        continue;
-                    }
-                    Written::Status(status) => {
-                        published.insert(uid.clone(), Arc::new(*status));
-                    }
-                    Written::Gone => {
-                        published.remove(&uid);
-                    }
-                    Written::Nothing => {}
+                    Written::Done => queue.done(&uid),
+                    Written::Failed => queue.failed(uid, Instant::now()),
                 }
-                failures.remove(&uid);
             }
+            () = until(queue.next_retry()), if writing.len() < CONCURRENT_WRITES => {}
         }
     }
 }
 
-fn startable(waiting: &HashSet<PodUid>, writing: &HashSet<PodUid>) -> Vec<PodUid> {
-    let free = CONCURRENT_WRITES.saturating_sub(writing.len());
-    waiting.difference(writing).take(free).cloned().collect()
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
-fn retry_pause(failures: u32) -> Duration {
-    let doubled = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(LAST_RETRY);
-    doubled.mul_f64(0.75 + rand::random::<f64>() / 2.0)
+/// How one call ended.
+enum Call<T> {
+    /// With this answer.
+    Answer(T),
+    /// There is no such pod any more.
+    Gone,
+    Failed,
 }
 
-async fn write(client: &kube::Client, row: &ObservedPod, last: Option<&PodStatus>) -> Written {
+/// Writes the row's status over what the API server has, then deletes the pod if it is to go and nothing is left of it.
+async fn write(client: &kube::Client, row: &ObservedPod, failures: u32) -> Written {
     let metadata = &row.object.metadata;
     let (Some(namespace), Some(name), Some(uid)) = (&metadata.namespace, &metadata.name, &metadata.uid) else {
-        return Written::Nothing;
+        return Written::Done;
     };
+    let released = row.stage == Stage::Released;
+    let leaves = released && metadata.deletion_timestamp.is_some();
+    if !leaves && change(uid, row.object.status.as_ref(), &row.status).is_none() {
+        return Written::Done;
+    }
+    let at = Place { namespace, name, failures };
     let pods: kube::Api<Pod> = kube::Api::namespaced(client.clone(), namespace);
-    let had = last.or(row.object.status.as_ref());
-    let mut result = Written::Nothing;
-    if had != Some(&row.status) {
-        let body = patch::status_patch(uid, had, &row.status);
+    let current = match at.call("reading the pod", pods.get(name)).await {
+        Call::Answer(current) => current,
+        Call::Gone => return Written::Done,
+        Call::Failed => return Written::Failed,
+    };
+    if current.metadata.uid.as_ref() != Some(uid) {
+        // A namesake; ours is gone.
+        return Written::Done;
+    }
+    if let Some(body) = change(uid, current.status.as_ref(), &row.status) {
         let (parameters, body) = (PatchParams::default(), Patch::Strategic(body));
-        let call = pods.patch_status(name, &parameters, &body);
-        match outcome(tokio::time::timeout(WRITE_TIMEOUT, call).await, namespace, name, "patching the status") {
-            Written::Nothing => result = Written::Status(Box::new(row.status.clone())),
-            other => return other,
+        match at.call("patching the status", pods.patch_status(name, &parameters, &body)).await {
+            Call::Answer(_) => {}
+            Call::Gone => return Written::Done,
+            Call::Failed => return Written::Failed,
         }
     }
-    if row.stage == Stage::Released && metadata.deletion_timestamp.is_some() {
-        let params = DeleteParams {
+    if released && current.metadata.deletion_timestamp.is_some() {
+        let parameters = DeleteParams {
             grace_period_seconds: Some(0),
             preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
             ..DeleteParams::default()
         };
-        let call = pods.delete(name, &params);
-        match outcome(tokio::time::timeout(WRITE_TIMEOUT, call).await, namespace, name, "deleting the pod") {
-            Written::Nothing => return Written::Gone,
-            other => return other,
+        if let Call::Failed = at.call("deleting the pod", pods.delete(name, &parameters)).await {
+            return Written::Failed;
         }
     }
-    result
+    Written::Done
 }
 
-fn outcome<T>(
-    call: Result<Result<T, kube::Error>, tokio::time::error::Elapsed>,
-    namespace: &str,
-    name: &str,
-    step: &str,
-) -> Written {
-    match call {
-        Ok(Ok(_)) => Written::Nothing,
-        // 404: the object is gone. 409: it is another pod of the same name, by the UID we sent along.
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 || status.code == 409 => {
-            tracing::debug!(namespace, name, "{step}: {}", status.message);
-            Written::Gone
+/// The patch that makes `ours` of `current`, as far as it is ours; none if it is.
+fn change(uid: &str, current: Option<&PodStatus>, ours: &PodStatus) -> Option<serde_json::Value> {
+    let current = current.cloned().unwrap_or_default();
+    patch::status_patch(uid, &current, &decide::status::merge(&current, ours))
+}
+
+/// What a call is about.
+struct Place<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    failures: u32,
+}
+
+impl Place<'_> {
+    /// One call in its time. A conflict is a failure: the next try reads what stands there by then.
+    async fn call<T>(&self, step: &str, call: impl Future<Output = Result<T, kube::Error>>) -> Call<T> {
+        let Self { namespace, name, failures } = *self;
+        let message = match timeout(CALL, call).await {
+            Ok(Ok(answer)) => return Call::Answer(answer),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Call::Gone,
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => format!("no answer for {CALL:?}"),
+        };
+        // Said once: an API server that is away fails every pod every few seconds.
+        if failures == 0 {
+            tracing::warn!(namespace, name, "{step}: {message}; trying again");
+        } else {
+            tracing::debug!(namespace, name, failures, "{step}: {message}; trying again");
         }
-        Ok(Err(error)) => {
-            tracing::warn!(namespace, name, "{step}: {error:#}; trying again");
-            Written::Failed
-        }
-        Err(_) => {
-            tracing::warn!(namespace, name, "{step}: no answer for {WRITE_TIMEOUT:?}; trying again");
-            Written::Failed
-        }
+        Call::Failed
     }
 }

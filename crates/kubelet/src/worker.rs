@@ -4,8 +4,9 @@
 //! effects, the pod's observed row, events. It is a thin shell: [`Observed::apply`] folds what happened,
 //! [`decide::plan::next`] says what to do, and nothing is decided here.
 //!
-//! Invariants: at most one effect per task is in flight; every effect ends in exactly one outcome, even if it panics;
-//! the observed row has one writer.
+//! Invariants: at most one effect per task counts; every effect ends in exactly one outcome, even if it panics, and the
+//! outcome of one that was replaced is dropped; a listing that an outcome overtook is dropped and made again; the observed
+//! row has one writer.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -14,21 +15,27 @@ use std::time::Duration;
 
 use cri::client::CallError;
 use decide::event::{Event, Outcome, RuntimeView};
-use decide::observed::{Observed, SandboxState};
+use decide::observed::Observed;
 use decide::plan::{self, Action, Plan, Stage, Task};
 use decide::pod::{Pod, Rejection};
 use decide::report::Report;
 use futures::FutureExt;
 use tokio::sync::{Notify, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
 
 use crate::clock::Clock;
-use crate::effects::{Effects, LIST_RETRY, Subject, view};
+use crate::effects::{self, Effects, Subject, view};
 use crate::events::{Recorder, about_pod};
 use crate::hints::Hints;
 use crate::status::Publisher;
 use crate::tables::{ObservedContainer, ObservedPod, Origin, Tables};
+
+/// The pause after a listing that failed, doubled for each further one…
+const FIRST_LIST_RETRY: Duration = Duration::from_secs(1);
+/// …up to this.
+const LAST_LIST_RETRY: Duration = Duration::from_secs(10);
 
 /// What all workers share.
 pub struct Shared {
@@ -68,9 +75,10 @@ struct Worker {
     gone: bool,
     observed: Observed,
     previous: Option<Plan>,
-    tasks: JoinSet<Option<Done>>,
+    tasks: JoinSet<Done>,
     effects: HashMap<Task, AbortHandle>,
     listing: Listing,
+    failed_listings: u32,
     row: Option<ObservedPod>,
 }
 
@@ -78,8 +86,15 @@ struct Worker {
 enum Listing {
     /// It looks again then.
     Due(Instant),
-    /// It is looking; `again` says that something happened meanwhile.
-    UnderWay { again: bool },
+    /// It is looking.
+    UnderWay {
+        /// The task that looks.
+        task: Id,
+        /// Something happened meanwhile: it looks again after this.
+        again: bool,
+        /// An outcome came in meanwhile: what is seen may lack what that effect did.
+        overtaken: bool,
+    },
 }
 
 /// What a worker begins with.
@@ -112,6 +127,7 @@ pub async fn run(shared: Arc<Shared>, start: Start) {
         tasks: JoinSet::new(),
         effects: HashMap::new(),
         listing: Listing::Due(Instant::now()),
+        failed_listings: 0,
         row: None,
     };
     worker.apply(Event::Desired(pod));
@@ -120,6 +136,7 @@ pub async fn run(shared: Arc<Shared>, start: Start) {
         worker.list_when_due();
         let plan = worker.step();
         if worker.gone && plan.stage == Stage::Released {
+            worker.shared.effects.logs.remove_pod(&effects::messages::identity(&worker.pod)).await;
             return;
         }
         let wake = plan.wake_at.map(|at| worker.instant(at));
@@ -134,7 +151,7 @@ pub async fn run(shared: Arc<Shared>, start: Start) {
             }
             () = nudge.notified() => worker.look_soon(),
             Ok(()) = references.changed() => worker.apply(Event::ReferencesChanged),
-            Some(done) = worker.tasks.join_next() => worker.finish(done.ok().flatten()),
+            Some(done) = worker.tasks.join_next_with_id() => worker.finish(done),
             () = until(wake) => worker.apply(Event::Tick),
             () = until(next_list) => {}
         }
@@ -182,7 +199,7 @@ impl Worker {
         self.say(plan::announcements(self.previous.as_ref(), &plan));
         self.observed.accept(&plan);
         for planned in &plan.actions {
-            tracing::debug!(pod = %self.pod.name, uid = %self.pod.uid, why = planned.why, "{:?}", planned.action);
+            tracing::debug!(why = planned.why, "{:?}", planned.action);
             self.say(planned.announce.clone());
             self.begin(planned.action.clone());
         }
@@ -200,9 +217,9 @@ impl Worker {
             let say = |report| recorder.record(about_pod(&subject.pod.api, report));
             let performed = AssertUnwindSafe(shared.effects.perform(&subject, action, &say)).catch_unwind().await;
             let outcome = performed.unwrap_or_else(|_| Outcome::lost(if_lost, "the effect panicked; see the log"));
-            Some(Done::Effect(of, outcome))
+            Done::Effect(of, outcome)
         };
-        let handle = self.tasks.spawn(effect);
+        let handle = self.tasks.spawn(effect.in_current_span());
         // A stop with a shorter grace takes the place of the longer one.
         if let Some(replaced) = self.effects.insert(task, handle) {
             replaced.abort();
@@ -210,54 +227,81 @@ impl Worker {
     }
 
     fn subject(&self) -> Subject {
-        let ready = self.observed.sandboxes.iter().rev().find(|sandbox| sandbox.state == SandboxState::Ready);
-        let node = &self.observed.host_ips;
+        let ready = self.observed.ready_sandbox();
+        let host_ips = self.observed.host_ips.clone();
         let pod_ips = match ready {
-            Some(sandbox) if !self.pod.network.host_network => sandbox.ips.clone(),
-            _ => node.clone(),
+            _ if self.pod.network.host_network => host_ips.clone(),
+            Some(sandbox) => sandbox.ips.clone(),
+            None => Vec::new(),
         };
         Subject {
             pod: Arc::clone(&self.pod),
             pod_ips,
-            host_ips: node.clone(),
+            host_ips,
             sandbox_attempt: ready.map_or(0, |sandbox| sandbox.attempt),
         }
     }
 
-    fn finish(&mut self, done: Option<Done>) {
+    fn finish(&mut self, done: Result<(Id, Done), JoinError>) {
         match done {
-            // An effect that was replaced: its successor will answer.
-            None => {}
-            Some(Done::Effect(task, outcome)) => {
-                self.effects.remove(&task);
-                let look = !matches!(outcome, Outcome::ImagePulled { .. } | Outcome::VolumesPrepared(_));
-                self.apply(Event::Done(outcome));
-                if look {
-                    self.look_soon();
-                }
+            Ok((id, Done::Effect(task, outcome))) => self.effect_ended(id, &task, outcome),
+            Ok((_, Done::View(result))) => self.listed(result),
+            Err(error) if matches!(self.listing, Listing::UnderWay { task, .. } if task == error.id()) => {
+                tracing::error!("listing broke: {error}");
+                self.list_later();
             }
-            Some(Done::View(result)) => {
-                let looked_again = matches!(self.listing, Listing::UnderWay { again: true });
-                match result {
-                    Ok(view) => {
-                        let next = if looked_again { Duration::ZERO } else { self.shared.hints.relist_period() };
-                        self.listing = Listing::Due(Instant::now() + next);
-                        self.apply(Event::Runtime(view));
-                    }
-                    Err(error) => {
-                        tracing::warn!(pod = %self.pod.name, "{error}: {}; trying again", error.message());
-                        self.listing = Listing::Due(Instant::now() + LIST_RETRY);
-                    }
-                }
+            // An effect that was replaced: its successor will answer.
+            Err(_) => {}
+        }
+    }
+
+    fn effect_ended(&mut self, id: Id, task: &Task, outcome: Outcome) {
+        if self.effects.get(task).is_none_or(|current| current.id() != id) {
+            // It was replaced when it had just ended: its successor will answer, and only that is waited for.
+            return;
+        }
+        self.effects.remove(task);
+        if let Listing::UnderWay { overtaken, .. } = &mut self.listing {
+            *overtaken = true;
+        }
+        let look = !matches!(outcome, Outcome::ImagePulled { .. } | Outcome::VolumesPrepared(_));
+        self.apply(Event::Done(outcome));
+        if look {
+            self.look_soon();
+        }
+    }
+
+    fn listed(&mut self, result: Result<RuntimeView, CallError>) {
+        let (again, overtaken) = match self.listing {
+            Listing::UnderWay { again, overtaken, .. } => (again, overtaken),
+            Listing::Due(_) => (false, false),
+        };
+        match result {
+            Ok(_) if overtaken => self.listing = Listing::Due(Instant::now()),
+            Ok(view) => {
+                self.failed_listings = 0;
+                let next = if again { Duration::ZERO } else { spread(self.shared.hints.relist_period()) };
+                self.listing = Listing::Due(Instant::now() + next);
+                self.apply(Event::Runtime(view));
+            }
+            Err(error) => {
+                tracing::warn!("{error}: {}; trying again", error.message());
+                self.list_later();
             }
         }
     }
 
+    fn list_later(&mut self) {
+        let pause = FIRST_LIST_RETRY.saturating_mul(1 << self.failed_listings.min(8)).min(LAST_LIST_RETRY);
+        self.failed_listings = self.failed_listings.saturating_add(1);
+        self.listing = Listing::Due(Instant::now() + spread(pause));
+    }
+
     fn look_soon(&mut self) {
-        self.listing = match self.listing {
-            Listing::Due(_) => Listing::Due(Instant::now()),
-            Listing::UnderWay { .. } => Listing::UnderWay { again: true },
-        };
+        match &mut self.listing {
+            Listing::Due(at) => *at = Instant::now(),
+            Listing::UnderWay { again, .. } => *again = true,
+        }
     }
 
     fn list_when_due(&mut self) {
@@ -265,19 +309,24 @@ impl Worker {
         if at > Instant::now() {
             return;
         }
-        self.listing = Listing::UnderWay { again: false };
         let (shared, uid) = (Arc::clone(&self.shared), self.pod.uid.clone());
-        self.tasks.spawn(async move {
-            let now = shared.clock.now();
-            Some(Done::View(view::runtime_view(&shared.effects.runtime, &uid, now).await))
-        });
+        // It begins after every outcome so far, and must say so even where the clock stands still or was set back.
+        let after_outcomes = self.observed.settled_at.map(|at| decide::time::after(at, Duration::from_nanos(1)));
+        let as_of = after_outcomes.map_or(self.shared.clock.now(), |after| after.max(self.shared.clock.now()));
+        let listing = async move { Done::View(view::runtime_view(&shared.effects.runtime, &uid, as_of).await) };
+        let task = self.tasks.spawn(listing.in_current_span()).id();
+        self.listing = Listing::UnderWay { task, again: false, overtaken: false };
     }
 
     /// Writes the pod's observed row, if it moved.
     fn show(&mut self, plan: &Plan) {
         let containers = self.observed.containers.iter().flat_map(|(name, container)| {
             let held = container.instances.iter().filter(|instance| instance.held);
-            held.map(|instance| ObservedContainer { name: name.clone(), id: instance.id.clone(), attempt: instance.attempt })
+            held.map(|instance| ObservedContainer {
+                name: name.clone(),
+                id: instance.id.clone(),
+                attempt: instance.attempt,
+            })
         });
         let row = ObservedPod {
             object: Arc::clone(&self.pod.api),
@@ -302,4 +351,9 @@ impl Worker {
     fn instant(&self, at: jiff::Timestamp) -> Instant {
         Instant::now() + decide::time::between(self.shared.clock.now(), at)
     }
+}
+
+/// Up to a tenth more or less, so that pods do not list all at once.
+fn spread(period: Duration) -> Duration {
+    period.mul_f64(0.9 + rand::random::<f64>() / 5.0)
 }

@@ -24,16 +24,25 @@ impl Effects {
         };
         let present = self.image_status(&spec).await?;
         match (container.pull_policy, present) {
-            (PullPolicy::IfNotPresent | PullPolicy::Never, Some(image)) => Ok(found(&container.image, &image, ImageOrigin::Present)),
+            (PullPolicy::IfNotPresent | PullPolicy::Never, Some(image)) => {
+                Ok(found(&container.image, &image, ImageOrigin::Present))
+            }
             (PullPolicy::Never, None) => {
-                let message = format!("Container image \"{}\" is not present with pull policy of Never", container.image);
+                let message =
+                    format!("Container image \"{}\" is not present with pull policy of Never", container.image);
                 Err(Failure::new("ErrImageNeverPull", message))
             }
             (PullPolicy::Always, _) | (PullPolicy::IfNotPresent, None) => self.pull(pod, container, spec, say).await,
         }
     }
 
-    async fn pull(&self, pod: &Pod, container: &Container, spec: v1::ImageSpec, say: Say<'_>) -> Result<Image, Failure> {
+    async fn pull(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        spec: v1::ImageSpec,
+        say: Say<'_>,
+    ) -> Result<Image, Failure> {
         say(report::pulling(&container.image, &container.name));
         let asked = Instant::now();
         let credentials = pull_secrets::credentials(&self.objects, pod, &container.image).await;

@@ -1,8 +1,9 @@
-//! Log files of pods on this node: found by collectors, and gone with what wrote them.
+//! Log files of pods on this node: their directories, found by collectors, and gone with what wrote them.
 //!
-//! Comes in: containers that start and containers and pods that go. Goes out: links
+//! Comes in: pods and containers that begin, start and go. Goes out: directories for the runtime to write into, links
 //! `/var/log/containers/<pod>_<namespace>_<container>-<id>.log`, where log collectors look, and the removal of files. The
-//! runtime writes the logs; nobody but the kubelet removes them. What fails here is told in the log and harms no pod.
+//! runtime writes the logs; CRI leaves it to the kubelet to make their directories and to remove them. A link that cannot
+//! be made or a file that cannot be removed is told in the log and harms no pod.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -45,6 +46,14 @@ impl LogFiles {
     /// `<namespace>_<pod>_<uid>`, where a pod's logs are.
     fn of_pod(&self, pod: &PodIdentity) -> PathBuf {
         self.pods.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
+    }
+
+    /// Makes the directory that the runtime writes a container's logs into; with no container, the pod's.
+    pub(super) async fn prepare(&self, pod: &PodIdentity, container: Option<&ContainerName>) -> Result<(), String> {
+        let mut directory = self.of_pod(pod);
+        directory.extend(container.map(ContainerName::as_str));
+        let made = in_time(fs::create_dir_all(&directory)).await;
+        made.map_err(|error| format!("create the log directory {}: {error}", directory.display()))
     }
 
     /// Collectors find the log from now on.
@@ -181,7 +190,8 @@ mod tests {
     #[tokio::test]
     async fn a_log_is_linked_and_goes_with_its_container_and_its_link() {
         let node = Node::new(false);
-        let (log, rotated, next) = (node.write("main/0.log"), node.write("main/0.log.20260101"), node.write("main/1.log"));
+        let (log, rotated, next) =
+            (node.write("main/0.log"), node.write("main/0.log.20260101"), node.write("main/1.log"));
         let (main, id) = (ContainerName::from("main"), ContainerId::from("id1"));
         node.logs.link(&pod(), &main, &id, &log).await;
         node.logs.link(&pod(), &main, &id, &log).await;
@@ -189,7 +199,10 @@ mod tests {
 
         node.logs.remove_container(&pod(), &main, &id, Some(&log)).await;
         assert!(node.link().symlink_metadata().is_err());
-        assert_eq!((Path::new(&log).exists(), Path::new(&rotated).exists(), Path::new(&next).exists()), (false, false, true));
+        assert_eq!(
+            (Path::new(&log).exists(), Path::new(&rotated).exists(), Path::new(&next).exists()),
+            (false, false, true)
+        );
         node.logs.remove_pod(&pod()).await;
         assert!(!node.logs.of_pod(&pod()).exists());
         node.logs.remove_pod(&pod()).await;

@@ -26,11 +26,7 @@ const HOSTNAME_MAX: usize = 63;
 
 /// Who the pod is, as labels.
 pub fn identity(pod: &Pod) -> PodIdentity {
-    PodIdentity {
-        name: pod.name.name.clone(),
-        namespace: pod.name.namespace.clone(),
-        uid: pod.uid.as_str().to_owned(),
-    }
+    PodIdentity { name: pod.name.name.clone(), namespace: pod.name.namespace.clone(), uid: pod.uid.as_str().to_owned() }
 }
 
 /// `<pod logs>/<namespace>_<name>_<uid>`
@@ -110,8 +106,9 @@ pub fn container(
     mounts: Vec<v1::Mount>,
 ) -> Result<v1::ContainerConfig, Failure> {
     let annotations = annotations(pod, container, attempt).to_map();
-    let annotations = annotations
-        .map_err(|error| Failure::new("CreateContainerConfigError", format!("annotations of the container: {error}")))?;
+    let annotations = annotations.map_err(|error| {
+        Failure::new("CreateContainerConfigError", format!("annotations of the container: {error}"))
+    })?;
     Ok(v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata { name: container.name.as_str().to_owned(), attempt }),
         image: Some(v1::ImageSpec {

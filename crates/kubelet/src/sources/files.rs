@@ -129,7 +129,12 @@ type ReadFiles = Vec<(PathBuf, Result<Manifest, ManifestError>)>;
 
 fn read_all(source: &FileSource) -> Result<ReadFiles, ManifestError> {
     let read = |path: &Path, error| ManifestError::Read { path: path.to_owned(), source: error };
-    let metadata = std::fs::metadata(&source.path).map_err(|error| read(&source.path, error))?;
+    let metadata = match std::fs::metadata(&source.path) {
+        Ok(metadata) => metadata,
+        // What is not there holds no pods. Only so is everything said that this source has to say.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(read(&source.path, error)),
+    };
     if !metadata.is_dir() {
         return Ok(vec![(source.path.clone(), read_manifest(&source.path, source))]);
     }
@@ -178,7 +183,8 @@ fn parse_manifest(path: &Path, text: &str, source: &FileSource) -> Result<Manife
             "Secret" => manifest.secrets.push(serde_json::from_value(document).map_err(wrong)?),
             "" => return Err(parse(index + 1, "it has no kind; write kind: Pod".to_owned())),
             other => {
-                let message = format!("kind {other} cannot run from a file; only Pod, ConfigMap and Secret are read here");
+                let message =
+                    format!("kind {other} cannot run from a file; only Pod, ConfigMap and Secret are read here");
                 return Err(parse(index + 1, message));
             }
         }

@@ -1,7 +1,8 @@
 //! The body of a status patch.
 //!
-//! Comes in: the status the API server had and the one that is true. Goes out: a strategic merge patch that turns the one
-//! into the other, leaves the conditions of others alone, and carries the UID so that it can never hit a namesake.
+//! Comes in: the status the API server has and the one it is to have. Goes out: a strategic merge patch that turns the one
+//! into the other, names no condition that stays as it is, and carries the UID so that it can never hit a namesake; or
+//! nothing, if they say the same.
 
 use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Map, Value, json};
@@ -9,9 +10,8 @@ use serde_json::{Map, Value, json};
 /// Lists that the API server merges by a key, where only the whole list is meant here.
 const REPLACED_LISTS: [&str; 2] = ["hostIPs", "podIPs"];
 
-pub(super) fn status_patch(uid: &str, had: Option<&PodStatus>, now: &PodStatus) -> Value {
-    let had = had.map(object).unwrap_or_default();
-    let now = object(now);
+pub(super) fn status_patch(uid: &str, had: &PodStatus, now: &PodStatus) -> Option<Value> {
+    let (had, now) = (object(had), object(now));
     let mut patch = Map::new();
     for (field, value) in &now {
         let old = had.get(field);
@@ -19,7 +19,10 @@ pub(super) fn status_patch(uid: &str, had: Option<&PodStatus>, now: &PodStatus) 
             continue;
         }
         let value = match field.as_str() {
-            "conditions" => conditions(old, value),
+            "conditions" => match conditions(old, value) {
+                changed if changed.is_empty() => continue,
+                changed => Value::Array(changed),
+            },
             name if REPLACED_LISTS.contains(&name) => replaced(value),
             _ => merged(old, value),
         };
@@ -28,7 +31,7 @@ pub(super) fn status_patch(uid: &str, had: Option<&PodStatus>, now: &PodStatus) 
     for field in had.keys().filter(|field| !now.contains_key(*field)) {
         patch.insert(field.clone(), Value::Null);
     }
-    json!({ "metadata": { "uid": uid }, "status": patch })
+    (!patch.is_empty()).then(|| json!({ "metadata": { "uid": uid }, "status": patch }))
 }
 
 fn object(status: &PodStatus) -> Map<String, Value> {
@@ -38,12 +41,20 @@ fn object(status: &PodStatus) -> Map<String, Value> {
     }
 }
 
-/// Conditions are merged by their type: only those that changed are sent, with a null for each field that went.
-fn conditions(old: Option<&Value>, now: &Value) -> Value {
+/// Conditions are merged by their type: only those that changed are sent, with a null for each field that went, and a
+/// word for each that went as a whole.
+fn conditions(old: Option<&Value>, now: &Value) -> Vec<Value> {
     let (old, now) = (old.and_then(Value::as_array), now.as_array());
-    let of_type = |wanted: &Value| old.into_iter().flatten().find(|condition| condition["type"] == wanted["type"]);
-    let changed = now.into_iter().flatten().filter(|condition| of_type(condition) != Some(*condition));
-    changed.map(|condition| merged(of_type(condition), condition)).collect()
+    let of_type = |list: Option<&'_ Vec<Value>>, wanted: &Value| {
+        list.into_iter().flatten().find(|condition| condition["type"] == wanted["type"]).cloned()
+    };
+    let changed = now.into_iter().flatten().filter_map(|condition| {
+        let old = of_type(old, condition);
+        (old.as_ref() != Some(condition)).then(|| merged(old.as_ref(), condition))
+    });
+    let went = old.into_iter().flatten().filter(|condition| of_type(now, condition).is_none());
+    let went = went.map(|condition| json!({ "$patch": "delete", "type": condition["type"] }));
+    changed.chain(went).collect()
 }
 
 fn replaced(list: &Value) -> Value {
@@ -70,8 +81,26 @@ mod tests {
 
     fn check(had: Value, now: Value, wanted: Value) {
         let status = |value| serde_json::from_value::<PodStatus>(value).unwrap();
-        let patch = status_patch("u", Some(&status(had)), &status(now));
+        let patch = status_patch("u", &status(had), &status(now)).unwrap();
         assert_eq!(patch, json!({ "metadata": { "uid": "u" }, "status": wanted }));
+    }
+
+    #[test]
+    fn the_same_in_another_order_is_nothing() {
+        let status = |types: [&str; 2]| {
+            let conditions = types.map(|type_| json!({ "type": type_, "status": "True" }));
+            serde_json::from_value::<PodStatus>(json!({ "phase": "Running", "conditions": conditions })).unwrap()
+        };
+        assert_eq!(status_patch("u", &status(["A", "B"]), &status(["B", "A"])), None);
+    }
+
+    #[test]
+    fn a_condition_that_went_is_deleted() {
+        check(
+            json!({ "conditions": [{ "type": "Ready", "status": "True" }, { "type": "Mine", "status": "True" }] }),
+            json!({ "conditions": [{ "type": "Mine", "status": "True" }] }),
+            json!({ "conditions": [{ "$patch": "delete", "type": "Ready" }] }),
+        );
     }
 
     #[test]
@@ -105,9 +134,8 @@ mod tests {
 
     #[test]
     fn container_statuses_are_whole() {
-        let container = |count: i32| {
-            json!({ "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": count })
-        };
+        let container =
+            |count: i32| json!({ "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": count });
         check(
             json!({ "containerStatuses": [container(0)] }),
             json!({ "containerStatuses": [container(1)] }),

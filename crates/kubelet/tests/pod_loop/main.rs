@@ -1,0 +1,13 @@
+//! The pod loop from source to runtime, on the scripted runtime, under paused time: hours pass at once, and every test
+//! waits for what it wants to see.
+
+mod api_server;
+mod bed;
+
+mod adoption;
+mod cluster;
+mod events;
+mod faults;
+mod life;
+mod many;
+mod stop;

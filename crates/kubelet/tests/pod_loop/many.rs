@@ -1,0 +1,30 @@
+//! Many pods at once.
+
+use crate::bed::{Bed, is_ready, pod};
+
+#[tokio::test(start_paused = true)]
+async fn two_thousand_pods_come_and_go() {
+    const PODS: usize = 2000;
+    let bed = Bed::new();
+    // Two thousand addresses are the fake's own trouble.
+    bed.fake.script().image_on_node("web:v1").network_ready(false);
+    let pods: Vec<_> = (0..PODS).map(|number| pod(&format!("web-{number}"), "web:v1")).collect();
+    bed.want(&pods).await;
+    let observed = &bed.kubelet().tables().observed;
+    let mut changes = observed.changes();
+    loop {
+        changes.mark_unchanged();
+        if observed.all().iter().filter(|(_, row)| is_ready(row)).count() == PODS {
+            break;
+        }
+        changes.changed().await.unwrap();
+    }
+    assert_eq!((bed.count("RunPodSandbox"), bed.count("StartContainer")), (PODS, PODS));
+    assert!(bed.seconds() < 60, "{} s", bed.seconds());
+    bed.want(&[]).await;
+    while !observed.is_empty() {
+        changes.changed().await.unwrap();
+    }
+    assert!(bed.runtime_is_empty().await);
+    assert!(bed.kubelet().tables().desired.is_empty());
+}
