@@ -5,8 +5,10 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::time;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
@@ -69,7 +71,11 @@ pub struct Client {
     images: ImageServiceClient<Channel>,
     stdio: StdioClient<Channel>,
     request_timeout: Duration,
+    observer: Option<Observer>,
 }
+
+/// Who hears of every call that has ended: its name in CRI, how long it took, and whether it failed.
+pub type Observer = Arc<dyn Fn(&'static str, Duration, bool) + Send + Sync>;
 
 impl Client {
     /// A client whose calls may take [`REQUEST_TIMEOUT`].
@@ -87,17 +93,56 @@ impl Client {
             images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             stdio: StdioClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
             request_timeout,
+            observer: None,
         }
     }
 
+    /// The same client, whose calls `observer` hears of.
+    #[must_use]
+    pub fn observed_by(self, observer: Observer) -> Self {
+        Self { observer: Some(observer), ..self }
+    }
+
     /// One call with the usual timeout.
-    async fn call<T>(
-        &self,
+    fn call<'a, T: 'a>(
+        &'a self,
         call: &'static str,
-        object: &str,
-        answer: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<T, CallError> {
-        within(self.request_timeout, call, object, answer).await
+        object: &'a str,
+        answer: impl Future<Output = Result<Response<T>, Status>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, CallError>> {
+        self.within(self.request_timeout, call, object, answer)
+    }
+
+    /// One call that may take `limit`. Past it the call is cancelled, which the runtime sees.
+    fn within<'a, T: 'a>(
+        &'a self,
+        limit: Duration,
+        call: &'static str,
+        object: &'a str,
+        answer: impl Future<Output = Result<Response<T>, Status>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, CallError>> {
+        self.heard(call, object, async move {
+            time::timeout(limit, answer).await.unwrap_or_else(|_| {
+                Err(Status::deadline_exceeded(format!("no answer within {} s", limit.as_secs_f64())))
+            })
+        })
+    }
+
+    /// One call that takes what it takes. Boxed, so that the future of whoever makes many calls stays small.
+    fn heard<'a, T: 'a>(
+        &'a self,
+        call: &'static str,
+        object: &'a str,
+        answer: impl Future<Output = Result<Response<T>, Status>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, CallError>> {
+        Box::pin(async move {
+            let began = time::Instant::now();
+            let result = answer.await;
+            if let Some(observer) = &self.observer {
+                observer(call, began.elapsed(), result.is_err());
+            }
+            result.map(Response::into_inner).map_err(|source| failed(call, object, source))
+        })
     }
 }
 
@@ -105,20 +150,6 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("request_timeout", &self.request_timeout).finish_non_exhaustive()
     }
-}
-
-/// One call that may take `limit`. Past it the call is cancelled, which the runtime sees.
-async fn within<T>(
-    limit: Duration,
-    call: &'static str,
-    object: &str,
-    answer: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, CallError> {
-    time::timeout(limit, answer)
-        .await
-        .unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("no answer within {} s", limit.as_secs_f64()))))
-        .map(Response::into_inner)
-        .map_err(|source| failed(call, object, source))
 }
 
 fn failed(call: &'static str, object: &str, source: Status) -> CallError {

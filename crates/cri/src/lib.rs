@@ -21,7 +21,7 @@ pub mod v1;
 pub mod wasklet;
 
 pub use channel::{EndpointError, in_memory, routes, unix};
-pub use client::{CallError, Client};
+pub use client::{CallError, Client, Observer};
 pub use socket::{SocketError, UnixSocket, serve_unix};
 pub use tonic::service::Routes;
 pub use tonic::transport::Channel;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::oneshot;
 
-use super::{CallError, Client, failed, incomplete, within};
+use super::{CallError, Client, failed, incomplete};
 use crate::v1;
 use crate::wasklet::AttachRequest;
 use crate::wasklet::attach_response::Output;
@@ -55,7 +55,7 @@ impl Client {
             timeout: i64::try_from(grace_seconds).unwrap_or(i64::MAX),
         };
         let limit = self.request_timeout.saturating_add(Duration::from_secs(grace_seconds));
-        within(limit, "StopContainer", id, self.runtime.clone().stop_container(request)).await?;
+        self.within(limit, "StopContainer", id, self.runtime.clone().stop_container(request)).await?;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Calls about images.
 
-use super::{CallError, Client, failed};
+use super::{CallError, Client};
 use crate::v1;
 
 impl Client {
@@ -28,10 +28,8 @@ impl Client {
     ) -> Result<String, CallError> {
         let object = image.image.clone();
         let request = v1::PullImageRequest { image: Some(image), auth, sandbox_config: sandbox };
-        match self.images.clone().pull_image(request).await {
-            Ok(answer) => Ok(answer.into_inner().image_ref),
-            Err(source) => Err(failed("PullImage", &object, source)),
-        }
+        let answer = self.heard("PullImage", &object, self.images.clone().pull_image(request)).await?;
+        Ok(answer.image_ref)
     }
 
     /// The images on the node that pass `filter`, or all.
