@@ -122,6 +122,10 @@ async fn assemble_kubelet(
     host_ips: Vec<IpAddr>,
 ) -> anyhow::Result<Parts> {
     let clock = Clock::System;
+    let metrics = Arc::new(Metrics::new(config.node_name.clone()));
+    let counted = Arc::clone(&metrics);
+    let runtime =
+        runtime.observed_by(Arc::new(move |call, took, failed| counted.runtime_operation(call, took, failed)));
     let mut tasks = tokio::task::JoinSet::new();
     let objects = match &api {
         Some(client) => Objects::of_api(client.clone()),
@@ -169,6 +173,7 @@ async fn assemble_kubelet(
         host_ips: watch::channel(host_ips).1,
         recorder,
         records,
+        metrics: Arc::clone(&metrics),
         clock,
     });
     let pods: Arc<dyn Pods> = Arc::new(View {
@@ -180,7 +185,6 @@ async fn assemble_kubelet(
         server::serve_healthz(address, Arc::clone(&pods)).await?;
     }
     let server = if serving {
-        let metrics = Arc::new(Metrics::new(config.node_name.clone()));
         let (config, reload_every) = (Arc::clone(config), server::RELOAD_EVERY);
         let standalone = api.is_none();
         let started = server::start(server::Setup { config, api, pods, metrics, addresses, reload_every }).await;

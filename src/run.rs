@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -20,6 +21,7 @@ use decide::pod::Resources;
 use kubelet::clock::Clock;
 use kubelet::dns::DnsSettings;
 use kubelet::events::Recorder;
+use kubelet::metrics::Metrics;
 use kubelet::objects::Objects;
 use kubelet::sources::{Change, files};
 use kubelet::tables::Origin;
@@ -108,12 +110,8 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let client = cri::Client::new(cri::in_memory(runtime.routes()));
     let kubelet = start_kubelet(args, place.path(), client.clone(), &target);
 
-    let pods: BTreeMap<_, _> = target
-        .manifest
-        .pods
-        .iter()
-        .filter_map(|pod| Some((files::uid(pod)?, std::sync::Arc::new(pod.clone()))))
-        .collect();
+    let pods: BTreeMap<_, _> =
+        target.manifest.pods.iter().filter_map(|pod| Some((files::uid(pod)?, Arc::new(pod.clone())))).collect();
     kubelet.changes().send(Change::All(Origin::File, pods)).await.context("starting the pod")?;
 
     let mut screen = Screen::new(
@@ -175,6 +173,7 @@ fn start_kubelet(args: &RunArgs, place: &Path, runtime: cri::Client, target: &Ta
         host_ips: fixed(vec![args.node_ip]),
         recorder,
         records,
+        metrics: Arc::new(Metrics::new(NODE_NAME)),
         clock: Clock::System,
     })
 }

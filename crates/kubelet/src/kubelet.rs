@@ -20,6 +20,7 @@ use crate::dns::DnsSettings;
 use crate::effects::{Effects, LogFiles};
 use crate::events::{self, EventRecord, Recorder};
 use crate::hints::{self, Hints};
+use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::sources::files::FileSource;
 use crate::sources::{Change, api, files};
@@ -66,6 +67,8 @@ pub struct Setup {
     pub recorder: Recorder,
     /// …and where they come out, to be written here.
     pub records: mpsc::Receiver<EventRecord>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Clock,
 }
@@ -126,6 +129,7 @@ impl Kubelet {
             publisher,
             recorder: setup.recorder,
             hints,
+            metrics: setup.metrics,
             clock: setup.clock,
         };
         let node = Node { host_ips: setup.host_ips, capacity: setup.capacity };

@@ -3,6 +3,7 @@
 //! In come events worth counting, from wherever they happen; out goes Prometheus' text format when somebody asks. Label
 //! values come from closed sets, so that the memory is bounded. Never here: a count that is not true.
 
+mod course;
 mod family;
 mod process;
 

@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::effects::{self, Effects, Subject, view};
 use crate::events::{Recorder, about_pod};
 use crate::hints::Hints;
+use crate::metrics::Metrics;
 use crate::status::Publisher;
 use crate::tables::{ObservedContainer, ObservedPod, Origin, Tables};
 
@@ -49,6 +50,8 @@ pub struct Shared {
     pub recorder: Recorder,
     /// Who says that the runtime has news.
     pub hints: Arc<Hints>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Clock,
 }
@@ -194,6 +197,7 @@ impl Worker {
 
     /// Plans, begins what is planned, and shows how the pod stands.
     fn step(&mut self) -> Plan {
+        let began = Instant::now();
         let now = self.shared.clock.now();
         let plan = plan::next(&self.pod, &self.observed, now);
         self.say(plan::announcements(self.previous.as_ref(), &plan));
@@ -204,11 +208,14 @@ impl Worker {
             self.begin(planned.action.clone());
         }
         self.show(&plan);
+        let seen_for = decide::time::between(self.observed.seen_at, now);
+        self.shared.metrics.stepped(self.previous.as_ref(), &plan, began.elapsed(), seen_for);
         self.previous = Some(plan.clone());
         plan
     }
 
     fn begin(&mut self, action: Action) {
+        self.shared.metrics.begun(&action);
         let task = action.task();
         let (shared, subject) = (Arc::clone(&self.shared), self.subject());
         let (of, if_lost) = (task.clone(), action.clone());
@@ -261,6 +268,7 @@ impl Worker {
             return;
         }
         self.effects.remove(task);
+        self.shared.metrics.ended(&outcome);
         if let Listing::UnderWay { overtaken, .. } = &mut self.listing {
             *overtaken = true;
         }

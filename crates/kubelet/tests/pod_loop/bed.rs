@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kubelet::clock::Clock;
 use kubelet::dns::DnsSettings;
 use kubelet::events::Recorder;
+use kubelet::metrics::Metrics;
 use kubelet::objects::Objects;
 use kubelet::sources::Change;
 use kubelet::tables::{ObservedPod, Origin};
@@ -93,6 +94,7 @@ impl Bed {
             host_ips: watch::channel(vec![IpAddr::from([192, 0, 2, 1])]).1,
             recorder,
             records,
+            metrics: Arc::new(Metrics::new("node")),
             clock: self.clock,
         }
     }
