@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -115,29 +115,32 @@ impl Engines {
     /// # Errors
     /// See [`EngineError`].
     pub fn new(options: EngineOptions) -> Result<Arc<Self>, EngineError> {
+        let EngineOptions { cache_dir, http_instances, worker_threads } = options;
         let on_demand = profile("on-demand", &settings())?;
         let modules = wasi::link_modules(&on_demand.engine)
             .map_err(|source| EngineError::Link { profile: "on-demand", source })?;
-        let pooled = match profile("pooled", &pooled_settings(options.http_instances)) {
+        let pooled = match profile("pooled", &pooled_settings(http_instances)) {
             Ok(pooled) => Some(pooled),
             Err(EngineError::Engine { source, .. }) => {
                 tracing::warn!(
                     "no pool of {} HTTP instances, HTTP guests run from the on-demand engine: {source:#}",
-                    options.http_instances
+                    http_instances
                 );
                 None
             }
             Err(other) => return Err(other),
         };
         let cache = |step| {
-            let path = options.cache_dir.clone();
+            let path = cache_dir.clone();
             move |source| EngineError::Cache { step, path, source }
         };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.cache_dir).map_err(cache("create"))?;
-        let codes = Codes::open(&options.cache_dir)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&cache_dir).map_err(cache("create"))?;
+        // Whoever can write here can have code run; one made by somebody else with another mode is closed first.
+        fs::set_permissions(&cache_dir, fs::Permissions::from_mode(0o700)).map_err(cache("close"))?;
+        let codes = Codes::open(&cache_dir)?;
 
         let mut threads = tokio::runtime::Builder::new_multi_thread();
-        if let Some(workers) = options.worker_threads {
+        if let Some(workers) = worker_threads {
             threads.worker_threads(workers.max(1));
         }
         // Drivers and the shared queue are looked at on every poll: with the defaults (61 and 31 polls), two tight
@@ -157,7 +160,7 @@ impl Engines {
             modules,
             pooled,
             codes,
-            http_instances: Arc::new(Semaphore::new(options.http_instances as usize)),
+            http_instances: Arc::new(Semaphore::new(http_instances as usize)),
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
             ticker,

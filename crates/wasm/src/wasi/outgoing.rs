@@ -98,7 +98,7 @@ async fn connect(
     let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
     let secure = uri.scheme() == Some(&Scheme::HTTPS);
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let found = resolve(network, hostname, host).await.map_err(lookup_error)?;
+    let found = resolve(network, hostname, host).await.map_err(|error| lookup_error(&error))?;
     let addresses = found.into_iter().map(|address| SocketAddr::new(address, port));
     let stream = network.connect_tcp(addresses).await.map_err(connect_error)?;
     if secure {
@@ -140,7 +140,7 @@ async fn trusted_roots() -> Result<Arc<ClientConfig>, Error> {
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
-fn lookup_error(error: io::Error) -> Error {
+fn lookup_error(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::TimedOut => Error::DnsTimeout,
         io::ErrorKind::InvalidInput => Error::HttpRequestUriInvalid,

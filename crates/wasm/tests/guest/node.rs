@@ -17,34 +17,34 @@ use wasm::limits::Limits;
 use wasm::wasi::network::{PodNetwork, Protocol};
 
 /// Far longer than anything here takes: a test that reaches it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The engines all tests share, with their cache below the build directory.
-pub static ENGINES: LazyLock<Arc<Engines>> = LazyLock::new(|| {
+pub(crate) static ENGINES: LazyLock<Arc<Engines>> = LazyLock::new(|| {
     let mut options = EngineOptions::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm-guests"));
     options.http_instances = 32;
     Engines::new(options).expect("the engines are built")
 });
 
-pub fn digest(wasm: &[u8]) -> String {
+pub(crate) fn digest(wasm: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(wasm)))
 }
 
 /// A wasm file in a directory of its own.
-pub fn file(wasm: &[u8]) -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn file(wasm: &[u8]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("guest.wasm");
     std::fs::write(&path, wasm).unwrap();
     (dir, path)
 }
 
-pub async fn compile(wasm: &[u8]) -> Result<Arc<Code>, CodeError> {
+pub(crate) async fn compile(wasm: &[u8]) -> Result<Arc<Code>, CodeError> {
     let (_dir, path) = file(wasm);
     ENGINES.code(&path, &digest(wasm)).await
 }
 
 /// A pod whose address and loopback address no other test has.
-pub fn pod() -> PodNetwork {
+pub(crate) fn pod() -> PodNetwork {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let process = std::process::id().to_be_bytes()[3];
@@ -53,33 +53,33 @@ pub fn pod() -> PodNetwork {
 }
 
 /// A port nobody has at this moment.
-pub fn free_port(address: IpAddr) -> u16 {
+pub(crate) fn free_port(address: IpAddr) -> u16 {
     std::net::TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// A guest to be, and the ends of its streams.
-pub struct Setup {
-    pub spec: GuestSpec,
+pub(crate) struct Setup {
+    pub(crate) spec: GuestSpec,
     stdout: mpsc::Receiver<Bytes>,
     stderr: mpsc::Receiver<Bytes>,
 }
 
 /// A guest and what it writes.
-pub struct Running {
-    pub guest: Guest,
-    pub stdout: mpsc::Receiver<Bytes>,
-    pub stderr: mpsc::Receiver<Bytes>,
+pub(crate) struct Running {
+    pub(crate) guest: Guest,
+    pub(crate) stdout: mpsc::Receiver<Bytes>,
+    pub(crate) stderr: mpsc::Receiver<Bytes>,
 }
 
 #[derive(Debug)]
-pub struct Finished {
-    pub exit: Exit,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Finished {
+    pub(crate) exit: Exit,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Setup {
-    pub async fn of(wasm: &[u8]) -> Self {
+    pub(crate) async fn of(wasm: &[u8]) -> Self {
         let code = compile(wasm).await.expect("the guest compiles");
         let (stdout_sink, stdout) = mpsc::channel(16);
         let (stderr_sink, stderr) = mpsc::channel(16);
@@ -101,39 +101,39 @@ impl Setup {
         Self { spec, stdout, stderr }
     }
 
-    pub fn with(mut self, change: impl FnOnce(&mut GuestSpec)) -> Self {
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut GuestSpec)) -> Self {
         change(&mut self.spec);
         self
     }
 
-    pub fn try_start(self) -> Result<Running, StartError> {
+    pub(crate) fn try_start(self) -> Result<Running, StartError> {
         let guest = start(&ENGINES, self.spec)?;
         Ok(Running { guest, stdout: self.stdout, stderr: self.stderr })
     }
 
-    pub fn start(self) -> Running {
+    pub(crate) fn start(self) -> Running {
         self.try_start().expect("the guest starts")
     }
 
-    pub async fn run(self) -> Finished {
+    pub(crate) async fn run(self) -> Finished {
         self.start().finish().await
     }
 }
 
 impl Running {
     /// Waits for its end, and reads all it wrote.
-    pub async fn finish(mut self) -> Finished {
+    pub(crate) async fn finish(mut self) -> Finished {
         let all = async { tokio::join!(self.guest.exited(), text(&mut self.stdout), text(&mut self.stderr)) };
         let (exit, stdout, stderr) = tokio::time::timeout(PATIENCE, all).await.expect("the guest ends");
         Finished { exit, stdout, stderr }
     }
 
-    pub async fn exited(&self) -> Exit {
+    pub(crate) async fn exited(&self) -> Exit {
         tokio::time::timeout(PATIENCE, self.guest.exited()).await.expect("the guest ends")
     }
 
     /// Waits until the guest has used this much CPU time: it is running then.
-    pub async fn used_cpu(&self, used: Duration) {
+    pub(crate) async fn used_cpu(&self, used: Duration) {
         until("the guest has run", || self.guest.usage().cpu >= used).await;
     }
 }
@@ -147,7 +147,7 @@ async fn text(from: &mut mpsc::Receiver<Bytes>) -> String {
 }
 
 /// Waits for a condition.
-pub async fn until(what: &str, done: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < PATIENCE, "still waiting until {what}");
@@ -156,7 +156,7 @@ pub async fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 /// A pod's port mapped to a free one of the node.
-pub fn mapped(port: u16) -> (HashMap<(Protocol, u16), SocketAddr>, SocketAddr) {
+pub(crate) fn mapped(port: u16) -> (HashMap<(Protocol, u16), SocketAddr>, SocketAddr) {
     let node = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let at = SocketAddr::new(node, free_port(node));
     (HashMap::from([((Protocol::Tcp, port), at)]), at)
