@@ -173,6 +173,7 @@ async fn assemble_kubelet(
         host_ips: watch::channel(host_ips).1,
         recorder,
         records,
+        event_rate: config.events,
         metrics: Arc::clone(&metrics),
         clock,
     });

@@ -19,6 +19,7 @@ use anyhow::Context;
 use decide::admission::Capacity;
 use decide::pod::Resources;
 use kubelet::clock::Clock;
+use kubelet::config::EventRate;
 use kubelet::dns::DnsSettings;
 use kubelet::events::Recorder;
 use kubelet::metrics::Metrics;
@@ -173,6 +174,7 @@ fn start_kubelet(args: &RunArgs, place: &Path, runtime: cri::Client, target: &Ta
         host_ips: fixed(vec![args.node_ip]),
         recorder,
         records,
+        event_rate: EventRate::UNLIMITED,
         metrics: Arc::new(Metrics::new(NODE_NAME)),
         clock: Clock::System,
     })

@@ -47,8 +47,6 @@ pub struct Config {
     pub sync_frequency: Duration,
     /// How often static pod files are read again.
     pub file_check_frequency: Duration,
-    /// The longest a crashing container waits for its next start.
-    pub max_container_restart_period: Duration,
     /// Where the runtime is.
     pub runtime: RuntimeEndpoint,
     /// The longest a call of the runtime may take, pulls and streams excepted.
@@ -166,6 +164,11 @@ pub struct EventRate {
     pub per_second: u32,
     /// Events at once.
     pub burst: u32,
+}
+
+impl EventRate {
+    /// No limit.
+    pub const UNLIMITED: Self = Self { per_second: 0, burst: 0 };
 }
 
 /// Where images come from besides registries over HTTPS.

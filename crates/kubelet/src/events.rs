@@ -12,6 +12,9 @@ use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::config::EventRate;
 
 /// Records waiting to be written; beyond it new ones are dropped and counted in the log.
 const QUEUE: usize = 1000;
@@ -73,10 +76,47 @@ pub async fn drain_events(mut records: mpsc::Receiver<EventRecord>) {
 }
 
 /// Writes events until all recorders are gone.
-pub async fn write_events(client: kube::Client, node_name: String, mut records: mpsc::Receiver<EventRecord>) {
+///
+/// `rate` holds on the long run; beyond it events wait, and when too many wait, new ones are dropped.
+pub async fn write_events(
+    client: kube::Client,
+    node_name: String,
+    rate: EventRate,
+    mut records: mpsc::Receiver<EventRecord>,
+) {
+    let mut pace = Pace::new(rate);
     let mut writer = Writer { client, node_name, written: HashMap::new() };
     while let Some(record) = records.recv().await {
+        pace.wait().await;
         writer.write_or_drop(&record).await;
+    }
+}
+
+/// A bucket of tokens, one per event.
+struct Pace {
+    rate: EventRate,
+    tokens: f64,
+    filled_at: Instant,
+}
+
+impl Pace {
+    fn new(rate: EventRate) -> Self {
+        Self { rate, tokens: f64::from(rate.burst.max(1)), filled_at: Instant::now() }
+    }
+
+    async fn wait(&mut self) {
+        // 0 is without limit, as in the kubelet's eventRecordQPS.
+        if self.rate.per_second == 0 {
+            return;
+        }
+        let per_second = f64::from(self.rate.per_second);
+        let now = Instant::now();
+        let filled = self.tokens + (now - self.filled_at).as_secs_f64() * per_second;
+        self.tokens = filled.min(f64::from(self.rate.burst.max(1))) - 1.0;
+        self.filled_at = now;
+        if self.tokens < 0.0 {
+            tokio::time::sleep(Duration::from_secs_f64(-self.tokens / per_second)).await;
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
+use crate::config::EventRate;
 use crate::dispatch::{Dispatcher, Node};
 use crate::dns::DnsSettings;
 use crate::effects::{Effects, LogFiles};
@@ -67,6 +68,8 @@ pub struct Setup {
     pub recorder: Recorder,
     /// …and where they come out, to be written here.
     pub records: mpsc::Receiver<EventRecord>,
+    /// How fast events are written.
+    pub event_rate: EventRate,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The time.
@@ -92,7 +95,12 @@ impl Kubelet {
         match setup.api {
             Some(client) => {
                 sources.push(Origin::Api);
-                tasks.spawn(events::write_events(client.clone(), setup.node_name.clone(), setup.records));
+                tasks.spawn(events::write_events(
+                    client.clone(),
+                    setup.node_name.clone(),
+                    setup.event_rate,
+                    setup.records,
+                ));
                 tasks.spawn(status::publish(client.clone(), Arc::clone(&tables), publisher.clone()));
                 tasks.spawn(api::watch_pods(client, setup.node_name, changes.clone()));
             }

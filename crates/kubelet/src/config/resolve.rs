@@ -81,6 +81,7 @@ impl Config {
             Some(given) => absolute(given)?,
             None => root_dir.join("pki"),
         };
+        check_restart_period(&configuration)?;
         Ok(Self {
             node_name: node_name(flags.hostname_override.as_deref().unwrap_or(&host.hostname))?,
             kubeconfig: flags.kubeconfig.clone(),
@@ -89,7 +90,6 @@ impl Config {
             static_pod_path: configuration.static_pod_path.as_deref().and_then(some_path),
             sync_frequency: length(configuration.sync_frequency),
             file_check_frequency: length(configuration.file_check_frequency),
-            max_container_restart_period: restart_period(&configuration)?,
             runtime: runtime_endpoint(configuration.container_runtime_endpoint.as_deref().unwrap_or_default())?,
             runtime_request_timeout: length(configuration.runtime_request_timeout),
             dns: dns(&configuration)?,
@@ -226,13 +226,16 @@ fn node_name(text: &str) -> Result<String, ConfigError> {
     Ok(name)
 }
 
-fn restart_period(configuration: &KubeletConfiguration) -> Result<std::time::Duration, ConfigError> {
+/// The back-off of crashing containers is the kubelet's default and cannot be set yet.
+fn check_restart_period(configuration: &KubeletConfiguration) -> Result<(), ConfigError> {
     let back_off = configuration.crash_loop_back_off.as_ref();
-    let period = back_off.and_then(|back_off| back_off.max_container_restart_period).unwrap_or_default();
-    if !(1..=300).contains(&period.0.as_secs()) || period > GoDuration::seconds(300) {
-        return Err(invalid("crashLoopBackOff.maxContainerRestartPeriod", period, "it must be between 1s and 5m"));
+    match back_off.and_then(|back_off| back_off.max_container_restart_period) {
+        Some(period) if period != GoDuration::seconds(300) => {
+            let message = "wasklet supports no other value than 5m yet; leave it out";
+            Err(invalid("crashLoopBackOff.maxContainerRestartPeriod", period, message))
+        }
+        _ => Ok(()),
     }
-    Ok(period.0)
 }
 
 fn runtime_endpoint(text: &str) -> Result<RuntimeEndpoint, ConfigError> {

@@ -12,6 +12,7 @@ use decide::names::PodUid;
 use decide::pod::Resources;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kubelet::clock::Clock;
+use kubelet::config::EventRate;
 use kubelet::dns::DnsSettings;
 use kubelet::events::Recorder;
 use kubelet::metrics::Metrics;
@@ -94,6 +95,7 @@ impl Bed {
             host_ips: watch::channel(vec![IpAddr::from([192, 0, 2, 1])]).1,
             recorder,
             records,
+            event_rate: EventRate::UNLIMITED,
             metrics: Arc::new(Metrics::new("node")),
             clock: self.clock,
         }

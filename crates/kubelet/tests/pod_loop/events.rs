@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cri::fake::Outcome;
 use decide::report::Report;
+use kubelet::config::EventRate;
 use kubelet::events::{Recorder, about_pod, write_events};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -65,7 +66,8 @@ async fn the_same_again_is_counted() {
 async fn events_wait_a_while_for_the_api_server_and_never_hold_anybody_up() {
     let api = ApiServer::new();
     let (recorder, records) = Recorder::new();
-    let writer = tokio::spawn(write_events(api.client(), "node".into(), records));
+    let writer =
+        tokio::spawn(write_events(api.client(), "node".into(), EventRate { per_second: 50, burst: 100 }, records));
     let web = serde_json::from_value(pod("web", "web:v1")).unwrap();
     api.away(true);
     recorder.record(about_pod(&web, Report::normal("First", "it was away")));
@@ -88,7 +90,7 @@ async fn an_event_about_the_longest_name_has_a_name_of_its_own() {
     let long = serde_json::from_value(with(pod("web", "web:v1"), "/metadata/name", "p".repeat(253))).unwrap();
     recorder.record(about_pod(&long, Report::normal("Long", "name")));
     drop(recorder);
-    write_events(api.client(), "node".into(), records).await;
+    write_events(api.client(), "node".into(), EventRate { per_second: 50, burst: 100 }, records).await;
     let name = api.events()[0]["metadata"]["name"].as_str().unwrap().to_owned();
     assert!(name.len() <= 253, "{} characters", name.len());
 }
