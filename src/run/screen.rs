@@ -30,8 +30,13 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// Bytes of standard input on their way to the guest.
 const INPUT_CHUNK: usize = 16 * 1024;
 
+/// A line longer than this is not held back for its end, in bytes.
+const LONGEST_LINE: usize = 64 * 1024;
 /// How soon a log that is not there yet is looked for again.
 const LOG_PAUSE: Duration = Duration::from_millis(10);
+
+/// A container that could not be started.
+const START_ERROR: &str = "StartError";
 
 /// Waiting that is the normal course.
 const PATIENT: [&str; 3] = ["ContainerCreating", "PodInitializing", "CrashLoopBackOff"];
@@ -164,12 +169,7 @@ impl Screen {
             self.say_once(format!("wasklet: pod {name}: {reason}: {message}"));
         }
         for status in pod.status.container_statuses.iter().flatten() {
-            let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
-            let Some(reason) = waiting.and_then(|waiting| waiting.reason.as_deref()) else { continue };
-            if PATIENT.contains(&reason) {
-                continue;
-            }
-            let message = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
+            let Some((reason, message)) = kept_from_running(status) else { continue };
             self.say_once(format!("wasklet: pod {name}, container {}: {reason}: {message}", status.name));
             hopeless = true;
         }
@@ -222,11 +222,27 @@ fn exit_code(status: &ContainerStatus) -> i32 {
     terminated.map_or(125, |terminated| terminated.exit_code)
 }
 
-/// Where the pod's declared TCP ports are.
+/// Reason and message of what keeps the container from running, unless it is the normal course.
+fn kept_from_running(status: &ContainerStatus) -> Option<(&str, &str)> {
+    let state = status.state.as_ref()?;
+    let waiting = state.waiting.as_ref().map(|waiting| (waiting.reason.as_deref(), waiting.message.as_deref()));
+    // It has ended without having begun; everything else that ends says itself why.
+    let not_begun = state.terminated.as_ref().filter(|ended| ended.reason.as_deref() == Some(START_ERROR));
+    let not_begun = not_begun.map(|ended| (ended.reason.as_deref(), ended.message.as_deref()));
+    let (reason, message) = waiting.or(not_begun)?;
+    let reason = reason.filter(|reason| !PATIENT.contains(reason))?;
+    Some((reason, message.unwrap_or_default()))
+}
+
+/// Where the declared TCP ports of the containers that run are.
 fn addresses(pod: &ObservedPod) -> Vec<String> {
-    let spec = pod.object.spec.as_ref();
-    let ports =
-        spec.into_iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
+    let statuses = || pod.status.container_statuses.iter().flatten();
+    let runs = |name: &str| {
+        let running = |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
+        statuses().any(|status| status.name == name && running(status))
+    };
+    let containers = pod.object.spec.iter().flat_map(|spec| &spec.containers).filter(|container| runs(&container.name));
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
     let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
     let address = pod.status.pod_ip.as_deref().unwrap_or("127.0.0.1");
     tcp.map(|port| match port.host_port {
@@ -251,31 +267,46 @@ async fn print_log(path: PathBuf, prefix: Option<String>, ended: impl Fn() -> bo
             Err(error) => return say(&format!("wasklet: reading {}: {error}", path.display())),
         }
     };
-    let mut line_open = [false; 2];
+    let mut lines = [Vec::new(), Vec::new()];
     loop {
         let entry = match reader.next(&ended).await {
             Ok(Some(entry)) => entry,
-            Ok(None) => return,
+            Ok(None) => break,
             Err(error) => return say(&format!("wasklet: reading {}: {error}", path.display())),
         };
-        let open = &mut line_open[usize::from(entry.stream == Stream::Stderr)];
-        let mut text = Vec::with_capacity(entry.text.len() + 1);
-        if let Some(prefix) = prefix.as_ref().filter(|_| !*open) {
-            text.extend_from_slice(prefix.as_bytes());
-        }
-        text.extend_from_slice(&entry.text);
+        let line = &mut lines[usize::from(entry.stream == Stream::Stderr)];
+        line.extend_from_slice(&entry.text);
         if !entry.partial {
-            text.push(b'\n');
+            line.push(b'\n');
         }
-        *open = entry.partial;
-        let written = match entry.stream {
-            Stream::Stdout => std::io::stdout().lock().write_all(&text).and_then(|()| std::io::stdout().flush()),
-            Stream::Stderr => std::io::stderr().lock().write_all(&text),
-        };
-        if written.is_err() {
+        // Alone, a guest's bytes are passed on as they are; beside others, in whole lines, so that they stay apart.
+        if prefix.is_some() && entry.partial && line.len() < LONGEST_LINE {
+            continue;
+        }
+        if print(entry.stream, prefix.as_deref(), line).is_err() {
             // Nobody reads any more; the guest runs on, as it would with its log alone.
             return;
         }
+        line.clear();
+    }
+    for (stream, line) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut lines) {
+        if !line.is_empty() {
+            drop(print(stream, prefix.as_deref(), line));
+        }
+    }
+}
+
+/// With a prefix, always a line of its own.
+fn print(stream: Stream, prefix: Option<&str>, line: &mut Vec<u8>) -> std::io::Result<()> {
+    if let Some(prefix) = prefix {
+        line.splice(0..0, prefix.bytes());
+        if line.last() != Some(&b'\n') {
+            line.push(b'\n');
+        }
+    }
+    match stream {
+        Stream::Stdout => std::io::stdout().lock().write_all(line).and_then(|()| std::io::stdout().flush()),
+        Stream::Stderr => std::io::stderr().lock().write_all(line),
     }
 }
 
