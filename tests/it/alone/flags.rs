@@ -52,7 +52,10 @@ async fn fields_of_a_configuration_file_are_refused_by_name_and_file() -> Result
     let config = format!("--config={}", with("wrong.yaml", "maxPods: several\n")?);
     check(&kubelet(&place, &[&config]).await?, 125, &["wrong.yaml", "maxPods"]);
 
-    let config = format!("--config={}", place.put("kind.yaml", "apiVersion: v1\nkind: ConfigMap\n")?);
+    let config = format!("--config={}", place.put("version.yaml", "apiVersion: v1\nkind: ConfigMap\n")?);
+    check(&kubelet(&place, &[&config]).await?, 125, &["version.yaml", "kubelet.config.k8s.io/v1beta1"]);
+
+    let config = format!("--config={}", place.put("kind.yaml", header.replace("KubeletConfiguration", "Kubelet"))?);
     check(&kubelet(&place, &[&config]).await?, 125, &["kind.yaml", "KubeletConfiguration"]);
 
     let config = format!("--config={}", place.path("missing.yaml").display());

@@ -116,7 +116,7 @@ async fn an_image_that_is_nowhere_is_named() -> Result<()> {
     let registry = format!("127.0.0.1:{}", ports::free()?);
     let image = format!("{registry}/nobody/nothing:v1");
     let ended = place.run(&["--insecure-registry", &registry, &image]).await?;
-    check(&ended, OUR_FAILURE, &["ErrImagePull", &image]);
+    check(&ended, OUR_FAILURE, &["RegistryUnavailable", &image, "Connection refused"]);
 
     let ended = place.run(&["Not An Image"]).await?;
     check(&ended, OUR_FAILURE, &["Not An Image"]);

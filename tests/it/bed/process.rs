@@ -3,6 +3,7 @@
 //! Comes in: a command. Goes out: its output while it runs, signals to it, and how it ended. The kernel ends it when we
 //! end, however we end. Never here: what it was started for.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -64,7 +65,6 @@ pub(crate) struct Process {
 }
 
 /// How a process ended.
-#[derive(Debug)]
 pub(crate) struct Ended {
     /// The exit code.
     pub(crate) code: i32,
@@ -72,6 +72,12 @@ pub(crate) struct Ended {
     pub(crate) stdout: Vec<u8>,
     /// Standard error, as text.
     pub(crate) stderr: String,
+}
+
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it ended with {}\nstdout: {:?}\nstderr: {}", self.code, self.text(), self.stderr)
+    }
 }
 
 impl Ended {

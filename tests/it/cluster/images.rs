@@ -65,7 +65,8 @@ async fn an_image_that_never_comes_does_not_keep_its_pod_from_going() -> Result<
         scene.apply_pod("forbidden", &never("test.invalid/not/here:v1", "Never")).await?;
         scene.apply_pod("misspelt", &never("\"Not An Image\"", "IfNotPresent")).await?;
 
-        let failed = |pod: &Pod| matches!(waiting_reason(pod, "main"), Some("ErrImagePull" | "ImagePullBackOff"));
+        let failed =
+            |pod: &Pod| matches!(waiting_reason(pod, "main"), Some("RegistryUnavailable" | "ImagePullBackOff"));
         let pod = scene.namespace.await_pod("unreachable", PATIENCE, failed).await?;
         assert!(message(&pod).contains(&image), "{}", message(&pod));
         let never = |pod: &Pod| waiting_reason(pod, "main") == Some("ErrImageNeverPull");
