@@ -6,11 +6,15 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::assemble::{self, RuntimePlace};
 use crate::terminal::{self, LogFormat};
+
+/// What guests get to end by themselves when the runtime does.
+const STOP_GRACE: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub(crate) struct RuntimeArgs {
@@ -51,6 +55,8 @@ pub(crate) fn run(args: RuntimeArgs) -> anyhow::Result<ExitCode> {
         let runtime = assemble::open_runtime(place).await?;
         tracing::info!(socket = %args.listen.display(), "serving CRI");
         let served = cri::serve_unix(&args.listen, runtime.routes(), assemble::asked_to_stop()).await;
+        // Guests end with us; how they ended is recorded, and the podCIDR's route goes.
+        runtime.shutdown(STOP_GRACE).await;
         served.with_context(|| format!("serving CRI on {}", args.listen.display()))?;
         Ok(ExitCode::SUCCESS)
     })
