@@ -12,7 +12,7 @@ async fn variables_come_from_everywhere() -> Result<()> {
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: settings}
-data: {colour: green, "not a name": skipped}
+data: {colour: green}
 ---
 apiVersion: v1
 kind: Secret

@@ -59,35 +59,53 @@ async fn hello_prints_its_line_and_succeeds() -> Result<()> {
 async fn logs_are_read_as_kubectl_reads_them() -> Result<()> {
     on_shared_node(async |scene| {
         let spec = "
+restartPolicy: Never
+containers:
+- name: main
+  image: test.invalid/guests/arguments:v1
+  args: [first, second, third]
+";
+        scene.apply_pod("lines", spec).await?;
+        scene.namespace.await_phase("lines", "Succeeded").await?;
+        let all = scene.kubectl(&["logs", "lines"]).await?;
+        assert!(all.ends_with("\nfirst\nsecond\nthird\n"), "{all:?}");
+        assert_eq!(scene.kubectl(&["logs", "lines", "--tail=2"]).await?, "second\nthird\n");
+        assert_eq!(scene.kubectl(&["logs", "lines", "--tail=2", "--limit-bytes=8"]).await?, "second\nt");
+        assert_eq!(scene.kubectl(&["logs", "lines", "--since=1h", "-c", "main"]).await?, all);
+        let stamped = scene.kubectl(&["logs", "lines", "--tail=1", "--timestamps"]).await?;
+        let (time, text) = stamped.split_once(' ').context("a line without a time")?;
+        assert_eq!(text, "third\n");
+        let time: k8s_openapi::jiff::Timestamp = time.parse().with_context(|| format!("{time:?} is no time"))?;
+        let after = format!("--since-time={}", time + k8s_openapi::jiff::SignedDuration::from_secs(1));
+        assert_eq!(scene.kubectl(&["logs", "lines", &after]).await?, "");
+        let unknown = scene.namespace.kubectl(&["logs", "lines", "-c", "other"]).await?;
+        assert!(unknown.code != 0 && unknown.stderr.contains("other"), "{unknown:?}");
+        let previous = scene.namespace.kubectl(&["logs", "lines", "--previous"]).await?;
+        let words = "previous terminated container \"main\" in pod \"lines\" not found";
+        assert!(previous.code != 0 && previous.stderr.contains(words), "{previous:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_log_is_followed_to_the_end_of_its_pod() -> Result<()> {
+    on_shared_node(async |scene| {
+        let spec = "
 terminationGracePeriodSeconds: 2
 containers:
 - name: main
   image: test.invalid/guests/ticks:v1
 ";
         scene.apply_pod("ticks", spec).await?;
-        scene.await_log("ticks", "main", |log| log.lines().count() >= 3).await?;
-
-        let tail = scene.kubectl(&["logs", "ticks", "--tail=2"]).await?;
-        assert_eq!(tail, "tick\ntick\n");
-        let limited = scene.kubectl(&["logs", "ticks", "--limit-bytes=7"]).await?;
-        assert_eq!(limited, "tick\nti");
-        let stamped = scene.kubectl(&["logs", "ticks", "--tail=1", "--timestamps"]).await?;
-        let (time, text) = stamped.split_once(' ').context("a line without a time")?;
-        assert_eq!(text, "tick\n");
-        assert!(time.parse::<k8s_openapi::jiff::Timestamp>().is_ok(), "{time:?} is no time");
-        let recent = scene.kubectl(&["logs", "ticks", "--since=1h", "--tail=1", "-c", "main"]).await?;
-        assert_eq!(recent, "tick\n");
-        let unknown = scene.namespace.kubectl(&["logs", "ticks", "-c", "other"]).await?;
-        assert!(unknown.code != 0 && unknown.stderr.contains("other"), "{unknown:?}");
-
-        let mut command = scene.namespace.kubectl_itself().command(&["logs", "ticks", "--follow", "--tail=1"]);
+        scene.namespace.await_condition("ticks", "Ready").await?;
+        let mut command = scene.namespace.kubectl_itself().command(&["logs", "ticks", "--follow"]);
         let mut follow = command.stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(follow.stdout.take().context("kubectl has no output")?).lines();
         for _ in 0..5 {
             let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.context("no further line")??;
             assert_eq!(line.as_deref(), Some("tick"));
         }
-        // The end of the pod is the end of its log.
         scene.kubectl(&["delete", "pod", "ticks", "--wait=false"]).await?;
         let rest = async {
             while lines.next_line().await?.is_some() {}

@@ -1,6 +1,6 @@
 //! Pods among themselves: addresses, ports, and who is seen as whom.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::bed::http;
 use crate::bed::scene::{Scene, address, at, on_shared_node};
@@ -52,9 +52,7 @@ async fn pods_reach_one_another_as_themselves() -> Result<()> {
         for (name, arguments) in [("first", "connect"), ("second", "connect"), ("datagrams", "udp-send")] {
             let server = scene.namespace.await_condition(name, "Ready").await?;
             let listening = at(&server, 7000)?;
-            let log = scene.await_log(name, "main", |log| log.contains("listening on")).await?;
-            ensure!(log.contains(&format!("listening on {listening}")), "{name} says {log:?}");
-
+            scene.await_log(name, "main", |log| log.contains("listening on")).await?;
             let arguments = format!("{arguments}, '{listening}', whoami");
             let (own, log) = client(scene, &format!("asks-{name}"), &arguments).await?;
             assert_eq!(told(&log, "peer")?, listening.to_string());
