@@ -31,6 +31,23 @@ pub(super) enum Seen<T> {
 
 type Key = (String, String);
 
+/// Objects that can be watched by their name in a namespace.
+pub(super) trait Watched:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+}
+
+impl<T> Watched for T where
+    T: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// The watched objects of one kind.
 pub(super) struct Shelf<T> {
     watches: HashMap<Key, Watch<T>>,
@@ -57,13 +74,7 @@ impl<T> Default for Shelf<T> {
 
 impl<T> Shelf<T>
 where
-    T: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+    T: Watched,
 {
     /// From now on the pod refers to exactly these names.
     pub(super) fn set(
@@ -114,13 +125,7 @@ impl<T> Shelf<T> {
 
 fn begin<T>(client: kube::Client, key: &Key, changed: watch::Sender<u64>) -> Watch<T>
 where
-    T: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+    T: Watched,
 {
     let (sender, seen) = watch::channel(Seen::Nothing { error: None });
     let api: kube::Api<T> = kube::Api::namespaced(client, &key.0);
@@ -171,7 +176,7 @@ pub(super) async fn read<T>(
     name: &str,
 ) -> Result<Option<Arc<T>>, ObjectError>
 where
-    T: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    T: Watched,
 {
     let name_of = || format!("{namespace}/{name}");
     let no_answer = || ObjectError::NoAnswer { kind, name: name_of() };
