@@ -12,6 +12,7 @@ pub mod admission;
 pub mod backoff;
 pub mod env;
 pub mod event;
+pub mod hosts;
 pub mod names;
 pub mod node;
 pub mod observed;

@@ -14,7 +14,7 @@ use crate::names::{ContainerId, ContainerName, SandboxId};
 use crate::plan::{Action, Plan, Task, TaskKind};
 use crate::pod::Rejection;
 use crate::report::Report;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, whole_seconds};
 use k8s_openapi::api::core::v1 as api;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -229,6 +229,13 @@ impl Exit {
     #[must_use]
     pub fn start_error(message: String, now: Timestamp) -> Self {
         Exit { started_at: None, finished_at: now, code: 128, reason: START_ERROR.into(), message }
+    }
+
+    /// Whether both tell of the same end, perhaps in other words. A status tells its time in whole seconds.
+    #[must_use]
+    pub fn is_of_same_end(&self, other: &Exit) -> bool {
+        let ended = |exit: &Exit| whole_seconds(exit.finished_at);
+        (self.code, &self.reason, ended(self)) == (other.code, &other.reason, ended(other))
     }
 
     /// Whether it stands for a start that failed.

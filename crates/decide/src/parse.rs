@@ -18,6 +18,7 @@ use crate::time::before;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,14 +165,15 @@ fn required_affinity(spec: &api::PodSpec) -> Option<api::NodeSelector> {
 fn network(spec: &api::PodSpec) -> Result<Network, Rejection> {
     let dns = spec.dns_config.clone().unwrap_or_default();
     let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let aliases = spec.host_aliases.iter().flatten();
+    let aliases: Vec<(String, Vec<String>)> = spec.host_aliases.iter().flatten().map(alias).collect();
+    host_names(spec, &aliases)?;
     Ok(Network {
         host_network: spec.host_network.unwrap_or(false),
         hostname: text(&spec.hostname),
         hostname_override: text(&spec.hostname_override),
         subdomain: text(&spec.subdomain),
         hostname_as_fqdn: spec.set_hostname_as_fqdn.unwrap_or(false),
-        host_aliases: aliases.map(|alias| (alias.ip.clone(), alias.hostnames.clone().unwrap_or_default())).collect(),
+        host_aliases: aliases,
         dns_policy: match spec.dns_policy.as_deref() {
             None | Some("" | "ClusterFirst") => DnsPolicy::ClusterFirst,
             Some("ClusterFirstWithHostNet") => DnsPolicy::ClusterFirstWithHostNet,
@@ -191,6 +193,40 @@ fn network(spec: &api::PodSpec) -> Result<Network, Rejection> {
             .map(|option| (option.name.unwrap_or_default(), option.value))
             .collect(),
     })
+}
+
+fn alias(api: &api::HostAlias) -> (String, Vec<String>) {
+    (api.ip.clone(), api.hostnames.clone().unwrap_or_default())
+}
+
+/// What becomes a line of a hosts file must be names and addresses: nothing else may stand in that line, or begin another.
+fn host_names(spec: &api::PodSpec, aliases: &[(String, Vec<String>)]) -> Result<(), Rejection> {
+    let labels = [("spec.hostname", &spec.hostname), ("spec.subdomain", &spec.subdomain)];
+    for (place, label) in labels.into_iter().filter_map(|(place, label)| Some((place, label.as_deref()?))) {
+        if !label.is_empty() && !is_dns_label(label) {
+            let allowed = "use at most 63 small letters, digits and dashes inside";
+            return Err(invalid(format!("{place}: {label:?} is not a DNS label; {allowed}")));
+        }
+    }
+    let given = spec.hostname_override.iter().filter(|name| !name.is_empty());
+    let given = given.map(|name| ("spec.hostnameOverride".to_owned(), name));
+    let of_aliases = aliases.iter().enumerate().flat_map(|(index, (_, names))| {
+        names.iter().map(move |name| (format!("spec.hostAliases[{index}].hostnames"), name))
+    });
+    for (place, name) in given.chain(of_aliases) {
+        if name.len() > 253 || !name.split('.').all(is_dns_label) {
+            return Err(invalid(format!("{place}: {name:?} is not a DNS name; use DNS labels with dots between")));
+        }
+    }
+    match aliases.iter().position(|(ip, _)| ip.parse::<IpAddr>().is_err()) {
+        Some(index) => Err(invalid(format!("spec.hostAliases[{index}].ip: {:?} is not an address", aliases[index].0))),
+        None => Ok(()),
+    }
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !text.is_empty() && text.len() <= 63 && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// Amounts of the resources this node has.

@@ -7,6 +7,7 @@ mod image;
 mod log_files;
 pub mod messages;
 mod pull_secrets;
+mod termination;
 pub mod view;
 
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use cri::Client;
 use cri::client::CallError;
 use decide::event::{Failure, Outcome};
+use decide::hosts::{self, PodNames};
 use decide::names::{ContainerId, ContainerName, ImageId, SandboxId};
 use decide::observed::{Exit, Instance, InstanceState, Sandbox};
 use decide::plan::Action;
@@ -28,7 +30,7 @@ use crate::clock::Clock;
 use crate::dns::{DnsSettings, dns_config};
 use crate::environment::{Addresses, container_environment};
 use crate::objects::Objects;
-use crate::volumes::Volumes;
+use crate::volumes::{Hosts, Volumes};
 
 pub use log_files::LogFiles;
 
@@ -124,13 +126,19 @@ impl Effects {
         Ok(())
     }
 
-    fn sandbox_message(&self, pod: &Pod, attempt: u32) -> (cri::v1::PodSandboxConfig, Vec<Report>) {
+    fn sandbox_message(&self, pod: &Pod, attempt: u32) -> Result<(cri::v1::PodSandboxConfig, Vec<Report>), Failure> {
         let (dns, reports) = dns_config(pod, &self.dns);
-        (messages::sandbox(pod, attempt, self.logs.pods(), dns), reports)
+        let hostname = hosts::sandbox_hostname(pod, &self.names(pod))
+            .map_err(|error| Failure::new("CreatePodSandboxError", error.to_string()))?;
+        Ok((messages::sandbox(pod, attempt, self.logs.pods(), hostname, dns), reports))
+    }
+
+    fn names(&self, pod: &Pod) -> PodNames {
+        PodNames::of(pod, &self.dns.cluster_domain)
     }
 
     async fn run_sandbox(&self, pod: &Pod, attempt: u32, say: Say<'_>) -> Result<Sandbox, Failure> {
-        let (config, reports) = self.sandbox_message(pod, attempt);
+        let (config, reports) = self.sandbox_message(pod, attempt)?;
         reports.into_iter().for_each(say);
         let no_logs = |message| Failure::new("CreatePodSandboxError", message);
         self.logs.prepare(&messages::identity(pod), None).await.map_err(no_logs)?;
@@ -157,15 +165,37 @@ impl Effects {
         let addresses = Addresses { pod_ips: subject.pod_ips.clone(), host_ips: subject.host_ips.clone() };
         let allocatable = *self.allocatable.borrow();
         let environment = container_environment(&self.objects, pod, container, &addresses, &allocatable).await?;
-        let mounts = self.volumes.mounts(pod, container)?;
+        let mounts = self.mounts(subject, container, attempt).await?;
         let config = messages::container(pod, container, attempt, image, environment, mounts)?;
         let no_logs = |message| Failure::new("CreateContainerConfigError", message);
         self.logs.prepare(&messages::identity(pod), Some(&container.name)).await.map_err(no_logs)?;
-        let (sandbox_config, _) = self.sandbox_message(pod, subject.sandbox_attempt);
+        let (sandbox_config, _) = self.sandbox_message(pod, subject.sandbox_attempt)?;
         let failed = |error: CallError| Failure::new("CreateContainerError", error.message().to_owned());
         let id = self.runtime.create_container(sandbox.as_str(), config, sandbox_config).await.map_err(failed)?;
         let status = self.runtime.container_status(&id).await.map_err(failed)?;
-        Ok(view::instance(&status, sandbox.as_str()))
+        Ok(view::instance(&status, sandbox.as_str()).await)
+    }
+
+    /// The volumes, and the files that every container gets.
+    async fn mounts(
+        &self,
+        subject: &Subject,
+        container: &Container,
+        attempt: u32,
+    ) -> Result<Vec<cri::v1::Mount>, Failure> {
+        let pod = &subject.pod;
+        let mut mounts = self.volumes.mounts(pod, container)?;
+        let guest = &container.termination_message_path;
+        mounts.push(self.volumes.termination_message(&pod.uid, &container.name, attempt, guest).await?);
+        let content = match subject.pod_ips.as_slice() {
+            _ if pod.network.host_network => Some(Hosts::OfNode(Arc::clone(pod))),
+            [] => None,
+            pod_ips => Some(Hosts::OfPod(hosts::file(pod, &self.names(pod), pod_ips))),
+        };
+        if let Some(content) = content.filter(|_| hosts::is_wanted(container)) {
+            mounts.push(self.volumes.hosts_file(&pod.uid, content).await?);
+        }
+        Ok(mounts)
     }
 
     async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<Exit, Failure> {
@@ -179,7 +209,7 @@ impl Effects {
             Err(error) if error.is_not_found() => return Ok(Exit::lost(None, self.clock.now())),
             Err(error) => return Err(failed(error)),
         };
-        match view::instance(&status, "").state {
+        match view::instance(&status, "").await.state {
             InstanceState::Exited(exit) => Ok(exit),
             _ => Err(Failure::new("KillContainerError", format!("container {id} still runs after its stop"))),
         }
@@ -195,7 +225,7 @@ impl Effects {
         self.runtime.start_container(id.as_str()).await.map_err(failed)?;
         let status = self.runtime.container_status(id.as_str()).await.map_err(failed)?;
         self.logs.link(&messages::identity(pod), container, id, &status.log_path).await;
-        match view::instance(&status, "").state {
+        match view::instance(&status, "").await.state {
             InstanceState::Running { started_at } => Ok(started_at),
             // It may have run and ended by now: it did start.
             InstanceState::Exited(exit) => Ok(exit.started_at.unwrap_or(exit.finished_at)),
@@ -213,6 +243,9 @@ impl Effects {
         gone_is_done(removed, "RemoveContainerError")?;
         let log = status.as_ref().ok().map(|status| status.log_path.as_str());
         self.logs.remove_container(&messages::identity(pod), container, id, log).await;
+        if let Ok(status) = &status {
+            termination::remove(status).await;
+        }
         Ok(())
     }
 }

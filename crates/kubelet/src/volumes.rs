@@ -5,6 +5,7 @@
 //! ```text
 //!   <root>/pods/<uid>/volumes/kubernetes.io~{configmap,secret,projected,downward-api,empty-dir}/<name>
 //! ```
+//! and beside these the few single files that the kubelet adds to each container ([`pod_files`]).
 //! While a pod is prepared, a keeper of its own follows the objects, the pod's labels and its tokens. Never here: what is
 //! in a file (the pure core makes it), or when volumes are wanted (the plan says it).
 
@@ -15,6 +16,7 @@ mod files;
 mod host_path;
 mod keeper;
 mod layout;
+mod pod_files;
 mod remove;
 mod tmpfs;
 
@@ -38,6 +40,8 @@ use crate::objects::Objects;
 pub use error::VolumeError;
 use files::Projection;
 use layout::Layout;
+pub use pod_files::Hosts;
+pub(crate) use pod_files::is_termination_message;
 
 /// How long work on the node's disk may take: as long as a hung network file system is waited for.
 const DISK: Duration = Duration::from_secs(120);

@@ -289,13 +289,17 @@ impl Observed {
 
 impl ContainerObserved {
     /// The runtime holds `instance`. What has ended stays ended, whatever the runtime says afterwards; only a start whose
-    /// answer was lost turns out to have worked.
+    /// answer was lost turns out to have worked. The words of an end stay, too: what they were read from goes with the
+    /// pod's volumes.
     fn see(&mut self, instance: Instance) {
         let instance = Instance { held: true, ..instance };
         let runs = matches!(instance.state, InstanceState::Running { .. });
-        let stays = |exit: &Exit| !(runs && exit.is_start_error());
+        let stays = |known: &Exit| match instance.exit() {
+            None => !(runs && known.is_start_error()),
+            Some(told) => known.is_of_same_end(told) && !known.message.is_empty(),
+        };
         match self.instances.iter_mut().find(|known| known.id == instance.id) {
-            Some(known) if known.exit().is_some_and(stays) && instance.exit().is_none() => {
+            Some(known) if known.exit().is_some_and(stays) => {
                 let state = known.state.clone();
                 *known = Instance { state, ..instance };
             }

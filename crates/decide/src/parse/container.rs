@@ -39,11 +39,7 @@ pub(super) fn container(api: &api::Container, place: &str, host_network: bool) -
         stdin_once: api.stdin_once.unwrap_or(false),
         tty: api.tty.unwrap_or(false),
         read_only_root: security.and_then(|security| security.read_only_root_filesystem).unwrap_or(false),
-        termination_message_path: api
-            .termination_message_path
-            .clone()
-            .filter(|path| !path.is_empty())
-            .unwrap_or_else(|| TERMINATION_MESSAGE_PATH.to_owned()),
+        termination_message_path: termination_message_path(api, place)?,
         termination_message_policy: match api.termination_message_policy.as_deref() {
             None | Some("" | "File") => TerminationMessagePolicy::File,
             Some("FallbackToLogsOnError") => TerminationMessagePolicy::FallbackToLogsOnError,
@@ -53,6 +49,19 @@ pub(super) fn container(api: &api::Container, place: &str, host_network: bool) -
             }
         },
     })
+}
+
+/// The plain form of the path, as the runtime compares it; a relative one begins at the root, as for the kubelet.
+fn termination_message_path(api: &api::Container, place: &str) -> Result<String, Rejection> {
+    let path = api.termination_message_path.as_deref().filter(|path| !path.is_empty());
+    let path = path.unwrap_or(TERMINATION_MESSAGE_PATH);
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    if parts.is_empty() || parts.contains(&"..") || path.contains('\0') {
+        return Err(invalid(format!(
+            "{place}.terminationMessagePath: {path:?} is not the path of a file without \"..\""
+        )));
+    }
+    Ok(format!("/{}", parts.join("/")))
 }
 
 /// Every mount must name a volume of the pod.

@@ -152,6 +152,10 @@ fn volumes_name_their_sources() {
     assert_eq!(source("emptyDir: {}"), VolumeSource::EmptyDir { in_memory: false, size_limit_bytes: None });
     let memory = VolumeSource::EmptyDir { in_memory: true, size_limit_bytes: Some(1024) };
     assert_eq!(source("emptyDir: {medium: Memory, sizeLimit: 1Ki}"), memory);
+    for kind in ["File", "FileOrCreate", "Socket"] {
+        let rejection = volume(&format!("hostPath: {{path: /srv, type: {kind}}}")).map(|pod| pod.api).unwrap_err();
+        assert_eq!(rejection.reason, "PodFeatureUnsupported", "{kind}");
+    }
     let host = VolumeSource::HostPath { path: "/srv".into(), kind: HostPathKind::DirectoryOrCreate };
     assert_eq!(source("hostPath: {path: /srv, type: DirectoryOrCreate}"), host);
     let token = "projected: {sources: [{serviceAccountToken: {path: token, expirationSeconds: 3607}}, \
@@ -191,4 +195,36 @@ fn what_is_ignored_is_said_once_for_the_pod() {
                   spec.securityContext.runAsUser";
     let message = format!("These fields have no meaning for WebAssembly and are ignored: {fields}");
     assert_eq!(said, [("FieldsIgnored", message.as_str())]);
+}
+
+#[test]
+fn names_that_would_break_a_hosts_file_are_refused() {
+    let pod = |fields: &str| spec(&format!("{{containers: [{{name: c, image: i}}], {fields}}}"));
+    let bad = [
+        ("hostname: A", "spec.hostname"),
+        ("subdomain: a.b", "spec.subdomain"),
+        ("hostnameOverride: 'a b'", "spec.hostnameOverride"),
+        ("hostAliases: [{ip: 192.0.2.1, hostnames: ['a\tb']}]", "spec.hostAliases[0].hostnames"),
+        ("hostAliases: [{ip: '192.0.2.1 x', hostnames: [a]}]", "spec.hostAliases[0].ip"),
+    ];
+    for (fields, place) in bad {
+        let rejection = pod(fields).map(|pod| pod.api).unwrap_err();
+        assert_eq!(rejection.reason, "InvalidPod", "{fields}");
+        assert!(rejection.message.starts_with(&format!("{place}: ")), "{fields}: {}", rejection.message);
+    }
+    assert!(pod("hostname: a-1, subdomain: b, hostAliases: [{ip: '::1', hostnames: [a.b, c]}]").is_ok());
+}
+
+#[test]
+fn the_path_of_the_termination_message_is_made_plain() {
+    let path = |path: &str| {
+        let pod = container(&format!("terminationMessagePath: {path:?}"));
+        pod.map(|pod| pod.containers.iter().next().unwrap().termination_message_path.clone())
+    };
+    for (given, plain) in [("/a/b", "/a/b"), ("a//./b/", "/a/b"), ("", "/dev/termination-log")] {
+        assert_eq!(path(given).unwrap(), plain, "{given}");
+    }
+    for given in ["/", "/a/../b", "."] {
+        assert_eq!(path(given).unwrap_err().reason, "InvalidPod", "{given}");
+    }
 }

@@ -83,9 +83,10 @@ fn host_path(api: &api::HostPathVolumeSource, place: &str) -> Result<VolumeSourc
         None | Some("") => HostPathKind::Unchecked,
         Some("DirectoryOrCreate") => HostPathKind::DirectoryOrCreate,
         Some("Directory") => HostPathKind::Directory,
-        Some("FileOrCreate") => HostPathKind::FileOrCreate,
-        Some("File") => HostPathKind::File,
-        Some(other) => return Err(unsupported_value(&format!("{place}.type"), other, "a file or directory type")),
+        // WASI opens directories only.
+        Some(other) => {
+            return Err(unsupported_value(&format!("{place}.type"), other, "Directory or DirectoryOrCreate"));
+        }
     };
     Ok(VolumeSource::HostPath { path, kind })
 }

@@ -43,10 +43,6 @@ pub enum HostPathKind {
     DirectoryOrCreate,
     /// Must be there.
     Directory,
-    /// Made (0644) if absent.
-    FileOrCreate,
-    /// Must be there.
-    File,
 }
 
 /// A volume of files made from API objects, swapped in as a whole.

@@ -9,6 +9,9 @@ use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeMap;
 
+/// What the termination messages of one pod may take together, in bytes (the kubelet's `MaxPodTerminationMessageLogLength`).
+const MESSAGES_OF_POD: usize = 12 * 1024;
+
 /// The statuses of all containers. `over`: what has not ended by now is shown as never having been found.
 pub(super) fn statuses(
     pod: &Pod,
@@ -32,7 +35,8 @@ fn status(
     let before = observed.status.container_statuses.iter().flatten().find(|one| one.name == container.name.as_str());
     let known = observed.container(&container.name);
     let newest = known.and_then(|known| known.newest());
-    let state = state(newest, waiting, over);
+    let longest_message = MESSAGES_OF_POD / pod.containers.iter().count().max(1);
+    let state = bounded(state(newest, waiting, over), longest_message);
     let is_running = state.running.is_some();
     // The newest instance is the present state, unless the container waits: then it is the last one.
     let past = known.into_iter().flat_map(|known| known.instances.iter().rev());
@@ -48,9 +52,9 @@ fn status(
         image_id: newest.map(|one| one.image_reference.clone()).unwrap_or_default(),
         container_id: newest.and_then(|one| written(&one.id)),
         state: Some(state),
-        last_state: Some(
-            last_exit.map_or_else(api::ContainerState::default, |(one, exit)| terminated(Some(&one.id), exit)),
-        ),
+        last_state: Some(last_exit.map_or_else(api::ContainerState::default, |(one, exit)| {
+            bounded(terminated(Some(&one.id), exit), longest_message)
+        })),
         allocated_resources: resources.requests.clone(),
         resources: is_running.then_some(api::ResourceRequirements { claims: None, ..resources }),
         volume_mounts: Some(container.mounts.iter().map(mount).collect()),
@@ -101,6 +105,14 @@ fn terminated(id: Option<&ContainerId>, exit: &Exit) -> api::ContainerState {
         }),
         ..api::ContainerState::default()
     }
+}
+
+/// With no more than so many bytes of the termination message.
+fn bounded(mut state: api::ContainerState, longest_message: usize) -> api::ContainerState {
+    if let Some(message) = state.terminated.as_mut().and_then(|terminated| terminated.message.as_mut()) {
+        message.truncate(message.floor_char_boundary(longest_message));
+    }
+    state
 }
 
 fn never_found() -> api::ContainerState {

@@ -3,7 +3,7 @@
 use super::{merge, refused};
 use crate::event::{Event, Outcome, RuntimeView};
 use crate::names::{ContainerId, ContainerName, SandboxId};
-use crate::observed::{Instance, InstanceState, Observed, Sandbox, SandboxState};
+use crate::observed::{Exit, Instance, InstanceState, Observed, Sandbox, SandboxState};
 use crate::parse::parse;
 use crate::plan::{Plan, next};
 use crate::pod::{Pod, Rejection};
@@ -113,6 +113,58 @@ fn a_running_pod_is_described_in_full() {
         }],
     });
     assert_eq!(status, expected);
+}
+
+fn ended(message: &str) -> Exit {
+    Exit { started_at: Some(at(1)), finished_at: at(3), code: 1, reason: "Error".into(), message: message.into() }
+}
+
+#[test]
+fn the_messages_of_a_pod_take_no_more_than_12_kib_together() {
+    let mut object = serde_json::to_value(&*pod(&json!({})).api).unwrap();
+    object["spec"]["containers"] = json!([{ "name": "c", "image": "i:1" }, { "name": "d", "image": "i:1" }]);
+    let pod = parse(Arc::new(serde_json::from_value(object).unwrap())).map_err(|refused| refused.rejection).unwrap();
+    let mut observed = running(&pod);
+    // The middle of a character is at 6 KiB.
+    let exit = ended(&format!("x{}", "é".repeat(6 * 1024)));
+    let stopped = Outcome::ContainerStopped { container: "c".into(), id: ContainerId::from("c-0"), result: Ok(exit) };
+    observed.apply(&pod, Event::Done(stopped), at(3));
+    let shown = message(&next(&pod, &observed, at(3)));
+    assert_eq!(shown.map(|message| message.len()), Some(6 * 1024 - 1));
+}
+
+/// The termination message of the first container, wherever it stands.
+fn message(plan: &Plan) -> Option<String> {
+    let first = plan.status.container_statuses.as_ref()?.first()?;
+    let states = [first.state.clone(), first.last_state.clone()];
+    states.into_iter().flatten().find_map(|state| state.terminated?.message)
+}
+
+#[test]
+fn the_words_of_an_end_stay_when_what_they_were_read_from_is_gone() {
+    let pod = pod(&json!({}));
+    let mut observed = running(&pod);
+    let told = |observed: &mut Observed, second, exit| {
+        let mut containers =
+            vec![(ContainerName::from("c"), observed.containers[&ContainerName::from("c")].instances[0].clone())];
+        containers[0].1.state = InstanceState::Exited(exit);
+        let view = RuntimeView { as_of: at(second), sandboxes: observed.sandboxes.clone(), containers };
+        observed.apply(&pod, Event::Runtime(view), at(second));
+        message(&next(&pod, observed, at(second)))
+    };
+    assert_eq!(told(&mut observed, 4, ended("")), None);
+    assert_eq!(told(&mut observed, 5, ended("why")).as_deref(), Some("why"));
+    assert_eq!(told(&mut observed, 6, ended("")).as_deref(), Some("why"));
+    // The runtime knows better how it ended.
+    let other = Exit { code: 2, ..ended("other") };
+    assert_eq!(told(&mut observed, 7, other).as_deref(), Some("other"));
+
+    // A worker that comes later has the words from the status, where times are whole seconds.
+    let known = next(&pod, &observed, at(8)).status;
+    let mut later = Observed::new(known, Vec::new(), at(9));
+    later.sandboxes = observed.sandboxes.clone();
+    later.apply(&pod, Event::Admission(Ok(())), at(9));
+    assert_eq!(told(&mut later, 10, Exit { code: 2, ..ended("") }).as_deref(), Some("other"));
 }
 
 #[test]

@@ -21,8 +21,6 @@ const CPU_PERIOD_MICROSECONDS: i64 = 100_000;
 const SHARES_PER_CPU: u64 = 1024;
 /// The kernel takes no fewer.
 const FEWEST_SHARES: u64 = 2;
-/// What a Linux host name may be long.
-const HOSTNAME_MAX: usize = 63;
 
 /// Who the pod is, as labels.
 pub fn identity(pod: &Pod) -> PodIdentity {
@@ -46,17 +44,14 @@ pub fn log_path(container: &str, attempt: u32) -> String {
     format!("{container}/{attempt}.log")
 }
 
-/// The pod's host name, cut to what Linux takes.
-pub fn hostname(pod: &Pod) -> String {
-    let network = &pod.network;
-    let given = network.hostname_override.as_ref().or(network.hostname.as_ref()).unwrap_or(&pod.name.name);
-    let mut name: String = given.chars().take(HOSTNAME_MAX).collect();
-    name.truncate(name.trim_end_matches(['-', '.']).len());
-    name
-}
-
-/// The sandbox of a pod.
-pub fn sandbox(pod: &Pod, attempt: u32, pod_logs: &Path, dns: v1::DnsConfig) -> v1::PodSandboxConfig {
+/// The sandbox of a pod. Without a host name it has the node's.
+pub fn sandbox(
+    pod: &Pod,
+    attempt: u32,
+    pod_logs: &Path,
+    hostname: Option<String>,
+    dns: v1::DnsConfig,
+) -> v1::PodSandboxConfig {
     let network = if pod.network.host_network { v1::NamespaceMode::Node } else { v1::NamespaceMode::Pod };
     let ports = pod.containers.iter().flat_map(|container| &container.ports).filter_map(port_mapping);
     v1::PodSandboxConfig {
@@ -66,7 +61,7 @@ pub fn sandbox(pod: &Pod, attempt: u32, pod_logs: &Path, dns: v1::DnsConfig) -> 
             namespace: pod.name.namespace.clone(),
             attempt,
         }),
-        hostname: hostname(pod),
+        hostname: hostname.unwrap_or_default(),
         log_directory: log_directory(pod_logs, pod).to_string_lossy().into_owned(),
         dns_config: Some(dns),
         port_mappings: if pod.network.host_network { Vec::new() } else { ports.collect() },

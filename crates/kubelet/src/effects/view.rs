@@ -12,6 +12,8 @@ use decide::names::{ContainerId, ContainerName, PodUid, SandboxId};
 use decide::observed::{Exit, Instance, InstanceState, Sandbox, SandboxState};
 use jiff::Timestamp;
 
+use super::termination;
+
 /// Lists the pod's sandboxes and containers. `as_of` is the present.
 pub async fn runtime_view(runtime: &Client, uid: &PodUid, as_of: Timestamp) -> Result<RuntimeView, CallError> {
     let of_pod = || [(names::POD_UID.to_owned(), uid.as_str().to_owned())].into_iter().collect();
@@ -30,7 +32,7 @@ pub async fn runtime_view(runtime: &Client, uid: &PodUid, as_of: Timestamp) -> R
     for listed in runtime.list_containers(Some(filter)).await? {
         let Some(name) = names_container(&listed) else { continue };
         match runtime.container_status(&listed.id).await {
-            Ok(status) => containers.push((name, instance(&status, &listed.pod_sandbox_id))),
+            Ok(status) => containers.push((name, instance(&status, &listed.pod_sandbox_id).await)),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
@@ -62,8 +64,8 @@ pub fn sandbox(status: &v1::PodSandboxStatus) -> Sandbox {
     }
 }
 
-/// One instance of a container, from its status.
-pub fn instance(status: &v1::ContainerStatus, sandbox: &str) -> Instance {
+/// One instance of a container, from its status. Of one that has ended the last word is read, too.
+pub async fn instance(status: &v1::ContainerStatus, sandbox: &str) -> Instance {
     let started_at = timestamp(status.started_at);
     let state = match status.state() {
         v1::ContainerState::ContainerCreated => InstanceState::Created,
@@ -75,7 +77,7 @@ pub fn instance(status: &v1::ContainerStatus, sandbox: &str) -> Instance {
             finished_at: timestamp(status.finished_at).or(started_at).unwrap_or(Timestamp::UNIX_EPOCH),
             code: status.exit_code,
             reason: status.reason.clone(),
-            message: status.message.clone(),
+            message: termination::message(status).await,
         }),
         v1::ContainerState::ContainerUnknown => InstanceState::Unknown,
     };

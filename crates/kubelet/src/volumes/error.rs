@@ -57,6 +57,15 @@ pub enum VolumeError {
         /// The name.
         name: String,
     },
+    /// A path that CRI cannot carry.
+    #[error("{} is not UTF-8, as CRI wants it", path.display())]
+    NotUtf8 {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The pod has no directory, or not any more.
+    #[error("the pod's volumes are not prepared")]
+    NotPrepared,
     /// The disk hangs.
     #[error("the disk did not answer for {} s", DISK.as_secs())]
     TimedOut,

@@ -15,9 +15,6 @@ const MODE: u32 = 0o755;
 /// Checks the path, or makes the directory where the pod wants that.
 pub(super) fn set_up(path: &Path, kind: HostPathKind) -> Result<(), VolumeError> {
     let may_make = match kind {
-        HostPathKind::File | HostPathKind::FileOrCreate => {
-            return Err(VolumeError::SingleFile { path: path.to_owned() });
-        }
         HostPathKind::Directory => false,
         // Without a type the kubelet looks at nothing, and the container runtime makes what is not there.
         HostPathKind::DirectoryOrCreate | HostPathKind::Unchecked => true,

@@ -59,7 +59,7 @@ impl Layout {
 }
 
 /// A name that stays where it is put.
-fn single(name: &str) -> Result<&str, VolumeError> {
+pub(super) fn single(name: &str) -> Result<&str, VolumeError> {
     let leads_away = matches!(name, "" | "." | "..") || name.contains(['/', '\0']);
     if leads_away { Err(VolumeError::Name { name: name.to_owned() }) } else { Ok(name) }
 }

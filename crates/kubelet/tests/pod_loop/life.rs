@@ -67,12 +67,12 @@ async fn a_crash_loop_backs_off_for_hours() {
     }
     let pauses: Vec<u64> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert_eq!(pauses, [0, 10, 20, 40, 80, 160, 300, 300, 300]);
-    let row =
-        bed.until(&crash, "waiting in back-off", |row| waits_for(row).as_deref() == Some("CrashLoopBackOff")).await;
+    // One ended instance is kept for its log, and no more.
+    let wanted = "waiting in back-off with one ended instance";
+    let waits = |row: &_| waits_for(row).as_deref() == Some("CrashLoopBackOff");
+    let row = bed.until(&crash, wanted, |row| waits(row) && row.containers.len() == 1).await;
     assert_eq!((restarts(&row), row.status.phase.as_deref()), (9, Some("Running")));
     assert!(!condition(&row, "Ready"));
-    // One ended instance is kept for its log, and no more.
-    assert_eq!(row.containers.len(), 1, "{:?}", row.containers);
 }
 
 #[tokio::test(start_paused = true)]

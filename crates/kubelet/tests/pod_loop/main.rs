@@ -8,6 +8,7 @@ mod adoption;
 mod cluster;
 mod events;
 mod faults;
+mod files;
 mod life;
 mod many;
 mod stop;
