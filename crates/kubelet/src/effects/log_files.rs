@@ -90,7 +90,7 @@ impl LogFiles {
         }
     }
 
-    /// Nothing of the pod is left: its logs go.
+    /// Nothing of the pod is left: its logs go, and what linked to them.
     pub async fn remove_pod(&self, pod: &PodIdentity) {
         if self.keep {
             return;
@@ -101,6 +101,10 @@ impl LogFiles {
             return;
         }
         told(in_time(gone_is_done(fs::remove_dir_all(&directory))).await, "removing", &directory);
+        // Containers that went with their sandbox left their links behind.
+        if let Some(links) = &self.links {
+            told(in_time(remove_links(links, &directory)).await, "removing links in", links);
+        }
     }
 
     /// The path, if it lies beneath the logs of pods.
@@ -130,6 +134,22 @@ async fn remove_with_rotated(log: &Path) -> io::Result<()> {
     while let Some(entry) = entries.next_entry().await? {
         let rotated = entry.file_name().to_str().and_then(|other| other.strip_prefix(name)).map(str::to_owned);
         if rotated.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
+            gone_is_done(fs::remove_file(entry.path())).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what in `links` leads into `directory`.
+async fn remove_links(links: &Path, directory: &Path) -> io::Result<()> {
+    let mut entries = match fs::read_dir(links).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    while let Some(entry) = entries.next_entry().await? {
+        // What is no link is somebody else's.
+        let Ok(target) = fs::read_link(entry.path()).await else { continue };
+        if target.starts_with(directory) {
             gone_is_done(fs::remove_file(entry.path())).await?;
         }
     }
@@ -185,6 +205,22 @@ mod tests {
         fn link(&self) -> PathBuf {
             self.folder.path().join("containers/web_default_main-id1.log")
         }
+    }
+
+    #[tokio::test]
+    async fn links_go_with_their_pod_and_those_of_others_stay() {
+        let node = Node::new(false);
+        let log = node.write("main/0.log");
+        node.logs.link(&pod(), &"main".into(), &"id1".into(), &log).await;
+        let links = node.folder.path().join("containers");
+        std::fs::write(links.join("notes"), "somebody's").unwrap();
+        let other = node.logs.pods().join("default_web_u-10/main/0.log");
+        std::os::unix::fs::symlink(&other, links.join("web_default_main-id2.log")).unwrap();
+
+        node.logs.remove_pod(&pod()).await;
+        let mut left: Vec<_> = std::fs::read_dir(&links).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["notes", "web_default_main-id2.log"]);
     }
 
     #[tokio::test]
