@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use cri::Client;
+use cri::v1::ContainerEventType;
 use decide::names::PodUid;
 use futures::StreamExt;
 use tokio::sync::Notify;
@@ -64,6 +65,13 @@ pub async fn follow_events(runtime: Client, hints: Arc<Hints>) {
                 // What happened before the stream was open is found by listing.
                 hints.nudge_all();
                 while let Some(Ok(event)) = events.next().await {
+                    // Whoever creates and starts containers hears of it in the answer.
+                    if matches!(
+                        event.container_event_type(),
+                        ContainerEventType::ContainerCreatedEvent | ContainerEventType::ContainerStartedEvent
+                    ) {
+                        continue;
+                    }
                     let metadata = event.pod_sandbox_status.and_then(|status| status.metadata);
                     match metadata {
                         Some(metadata) => hints.nudge(&PodUid::from(metadata.uid)),

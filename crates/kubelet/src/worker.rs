@@ -37,6 +37,8 @@ use crate::tables::{ObservedContainer, ObservedPod, Origin, Tables};
 const FIRST_LIST_RETRY: Duration = Duration::from_secs(1);
 /// …up to this.
 const LAST_LIST_RETRY: Duration = Duration::from_secs(10);
+/// The pause after a listing that was overtaken: where one outcome came, the next is often near.
+const SETTLE: Duration = Duration::from_millis(20);
 
 /// What all workers share.
 pub struct Shared {
@@ -95,7 +97,7 @@ enum Listing {
         task: Id,
         /// Something happened meanwhile: it looks again after this.
         again: bool,
-        /// An outcome came in meanwhile: what is seen may lack what that effect did.
+        /// An outcome came in meanwhile that changed what the runtime holds: what is seen may lack it.
         overtaken: bool,
     },
 }
@@ -270,9 +272,12 @@ impl Worker {
         self.effects.remove(task);
         self.shared.metrics.ended(&outcome);
         if let Listing::UnderWay { overtaken, .. } = &mut self.listing {
-            *overtaken = true;
+            *overtaken |= touches_runtime(&outcome);
         }
-        let look = !matches!(outcome, Outcome::ImagePulled { .. } | Outcome::VolumesPrepared(_));
+        // An outcome says all there is to know, but for two: what failed may have been done all the same, and what was
+        // started may have ended since.
+        let look =
+            touches_runtime(&outcome) && (has_failed(&outcome) || matches!(outcome, Outcome::ContainerStarted { .. }));
         self.apply(Event::Done(outcome));
         if look {
             self.look_soon();
@@ -285,8 +290,11 @@ impl Worker {
             Listing::Due(_) => (false, false),
         };
         match result {
-            Ok(_) if overtaken => self.listing = Listing::Due(Instant::now()),
-            Ok(view) => {
+            Ok(_) if overtaken => self.listing = Listing::Due(Instant::now() + SETTLE),
+            Ok(mut view) => {
+                // It shows every outcome so far, and must say so even where the clock stands still or was set back.
+                let settled = self.observed.settled_at.map(|at| decide::time::after(at, Duration::from_nanos(1)));
+                view.as_of = settled.map_or(view.as_of, |settled| settled.max(view.as_of));
                 self.failed_listings = 0;
                 let next = if again { Duration::ZERO } else { spread(self.shared.hints.relist_period()) };
                 self.listing = Listing::Due(Instant::now() + next);
@@ -318,9 +326,7 @@ impl Worker {
             return;
         }
         let (shared, uid) = (Arc::clone(&self.shared), self.pod.uid.clone());
-        // It begins after every outcome so far, and must say so even where the clock stands still or was set back.
-        let after_outcomes = self.observed.settled_at.map(|at| decide::time::after(at, Duration::from_nanos(1)));
-        let as_of = after_outcomes.map_or(self.shared.clock.now(), |after| after.max(self.shared.clock.now()));
+        let as_of = shared.clock.now();
         let listing = async move { Done::View(view::runtime_view(&shared.effects.runtime, &uid, as_of).await) };
         let task = self.tasks.spawn(listing.in_current_span()).id();
         self.listing = Listing::UnderWay { task, again: false, overtaken: false };
@@ -358,6 +364,24 @@ impl Worker {
 
     fn instant(&self, at: jiff::Timestamp) -> Instant {
         Instant::now() + decide::time::between(self.shared.clock.now(), at)
+    }
+}
+
+fn touches_runtime(outcome: &Outcome) -> bool {
+    !matches!(outcome, Outcome::ImagePulled { .. } | Outcome::VolumesPrepared(_) | Outcome::VolumesReleased(_))
+}
+
+fn has_failed(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::VolumesPrepared(result) | Outcome::VolumesReleased(result) => result.is_err(),
+        Outcome::SandboxRun(result) => result.is_err(),
+        Outcome::SandboxStopped { result, .. }
+        | Outcome::SandboxRemoved { result, .. }
+        | Outcome::ContainerRemoved { result, .. } => result.is_err(),
+        Outcome::ImagePulled { result, .. } => result.is_err(),
+        Outcome::ContainerCreated { result, .. } => result.is_err(),
+        Outcome::ContainerStarted { result, .. } => result.is_err(),
+        Outcome::ContainerStopped { result, .. } => result.is_err(),
     }
 }
 

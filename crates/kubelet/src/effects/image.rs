@@ -48,7 +48,7 @@ impl Effects {
         let credentials = pull_secrets::credentials(&self.objects, pod, &container.image).await;
         let turn = self.pulls.acquire().await;
         let began = Instant::now();
-        self.runtime.pull_image(spec.clone(), credentials, None).await.map_err(pull_failure)?;
+        self.runtime.pull_image(spec.clone(), credentials, None).await.map_err(|error| pull_failure(&error))?;
         drop(turn);
         let image = self.image_status(&spec).await?;
         let image = image.ok_or_else(|| {
@@ -71,10 +71,10 @@ fn invalid_name(error: &CallError) -> Failure {
     Failure::new("InvalidImageName", error.message().to_owned())
 }
 
-fn pull_failure(error: CallError) -> Failure {
+fn pull_failure(error: &CallError) -> Failure {
     // The runtime marks the causes that have a reason of their own by a prefix, as CRI has it.
     match error.code() {
-        Code::InvalidArgument => invalid_name(&error),
+        Code::InvalidArgument => invalid_name(error),
         _ => match error.message().strip_prefix("RegistryUnavailable: ") {
             Some(message) => Failure::new("RegistryUnavailable", message.to_owned()),
             None => Failure::new("ErrImagePull", error.message().to_owned()),

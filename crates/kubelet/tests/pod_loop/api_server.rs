@@ -26,6 +26,8 @@ struct Store {
     events: Vec<Value>,
     version: u64,
     away: bool,
+    /// Watches tell nothing, and all else is answered.
+    watches_late: bool,
     /// Status patches that are refused, for the pod of this name.
     stubborn: Option<String>,
 }
@@ -85,6 +87,11 @@ impl ApiServer {
     /// Refuses every call, and breaks every watch, while it is away.
     pub(crate) fn away(&self, away: bool) {
         self.change(|store| store.away = away);
+    }
+
+    /// Keeps what happens from every watch until told otherwise.
+    pub(crate) fn watches_late(&self, late: bool) {
+        self.change(|store| store.watches_late = late);
     }
 
     /// Refuses status patches of the pod.
@@ -189,7 +196,7 @@ async fn list(State(api): State<ApiServer>, Query(query): Query<ListQuery>) -> R
                     if store.away {
                         return None;
                     }
-                    store.history.iter().find(|(version, _)| *version > seen).cloned()
+                    store.history.iter().find(|(version, _)| *version > seen && !store.watches_late).cloned()
                 };
                 if let Some((version, event)) = next {
                     return Some((Ok::<_, Infallible>(format!("{event}\n")), (turns, version)));

@@ -47,6 +47,8 @@ async fn a_pod_becomes_ready_and_its_deletion_is_finished_once() {
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(api.log(), log);
 
+    let logs = bed.folder.path().join("logs/default_web_uid-web");
+    assert!(logs.join("main/0.log").exists());
     let now = bed.now();
     api.edit("web", |pod| *pod = deleted(pod, now, 30));
     api.until("deleted", |api| api.pod("web").is_none()).await;
@@ -57,6 +59,7 @@ async fn a_pod_becomes_ready_and_its_deletion_is_finished_once() {
     assert_eq!(last, ["delete web", "status web Failed"], "its last status comes first: {log:#?}");
     assert_eq!(deletes(&api), 1, "{log:#?}");
     assert!(bed.runtime_is_empty().await);
+    assert!(!logs.exists(), "its logs go with it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,14 +185,14 @@ async fn what_others_write_into_a_status_stays_and_what_is_ours_comes_back() {
     assert_eq!(condition(&api, "web", "Ready").unwrap().get("reason"), None);
     assert_eq!(condition(&api, "web", "example/gate"), Some(gate("True")));
 
-    // Written while we cannot look: ours must not bring back what we saw last of theirs.
-    api.away(true);
+    // Written before we could hear of it: ours must not bring back what we saw last of theirs.
+    api.watches_late(true);
     set(&api, gate("False"));
     bed.fake.exit(bed.row(&web).unwrap().containers[0].id.as_str(), 1);
     bed.until(&web, "restarted", |row| restarts(row) == 1).await;
-    sleep(Duration::from_secs(60)).await;
-    api.away(false);
     api.until_status("web", "/containerStatuses/0/restartCount", 1).await;
+    assert_eq!(condition(&api, "web", "example/gate"), Some(gate("False")));
+    api.watches_late(false);
     sleep(Duration::from_secs(600)).await;
     assert_eq!(condition(&api, "web", "example/gate"), Some(gate("False")));
     assert_eq!(condition(&api, "web", "Ready").unwrap()["reason"], "ReadinessGatesNotReady");
