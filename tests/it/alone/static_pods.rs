@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::Result;
 use rustix::process::Signal;
 
+use crate::bed::node::configuration;
 use crate::bed::place::Place;
 use crate::bed::process::{Process, WASKLET, command};
 use crate::bed::{PATIENCE, guests, http, ports};
@@ -36,10 +37,12 @@ async fn static_pods_come_and_go_with_their_files() -> Result<()> {
     place.put("manifests/first.yaml", manifest("first", "http-answers", first))?;
     place.put("manifests/broken.yaml", "kind: Deployment\n")?;
 
+    let config = place.put("config.yaml", configuration(&place.path("")))?;
     let kubelet = || -> Result<Command> {
         let mut kubelet = command(WASKLET);
         kubelet.args(["kubelet", "--file-check-frequency=1s", "--healthz-port=0", "--hostname-override=edge"]);
-        kubelet.args([format!("--pod-manifest-path={manifests}"), format!("--node-ip={node_ip}")]);
+        kubelet.args([format!("--config={config}"), format!("--pod-manifest-path={manifests}")]);
+        kubelet.arg(format!("--node-ip={node_ip}"));
         kubelet.arg(format!("--port={}", ports::free()?)).arg("--root-dir").arg(place.path("root"));
         kubelet.env("WASKLET_IMAGE_LAYOUT", futures::executor::block_on(guests::without_compiler())?);
         kubelet.stdout(Stdio::piped()).stderr(Stdio::piped());

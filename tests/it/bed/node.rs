@@ -38,6 +38,7 @@ pub(crate) struct WasmNode {
     name: String,
     address: IpAddr,
     port: u16,
+    no_routes: bool,
     flags: Vec<String>,
     dir: TempDir,
 }
@@ -49,6 +50,8 @@ pub(crate) struct NodeOptions {
     pub(crate) flags: Vec<String>,
     /// Pods run in `wasklet runtime`, a process of its own.
     pub(crate) runtime_apart: bool,
+    /// The node may not change the machine's routes, whoever starts it.
+    pub(crate) no_routes: bool,
 }
 
 impl WasmNode {
@@ -75,7 +78,10 @@ impl WasmNode {
         let name = format!("{name}-{}", std::process::id());
         let dir = directory(cluster)?;
         let (address, port) = (ports::own_address()?, ports::free()?);
+        let config = dir.path().join("config.yaml");
+        std::fs::write(&config, configuration(dir.path())).with_context(|| format!("writing {}", config.display()))?;
         let mut flags = vec![
+            format!("--config={}", config.display()),
             format!("--kubeconfig={}", cluster.node_kubeconfig(&name).await?.display()),
             format!("--client-ca-file={}", cluster.client_ca().await?.display()),
             format!("--hostname-override={name}"),
@@ -95,7 +101,8 @@ impl WasmNode {
             flags.push(format!("--image-layout={}", guests::all().await?.display()));
         }
         flags.extend(options.flags);
-        Ok(WasmNode { process: Mutex::default(), runtime: Mutex::new(runtime), name, address, port, flags, dir })
+        let (process, runtime, no_routes) = (Mutex::default(), Mutex::new(runtime), options.no_routes);
+        Ok(WasmNode { process, runtime, name, address, port, no_routes, flags, dir })
     }
 
     /// Starts it, for the first time or again, and waits until it serves and is Ready.
@@ -121,7 +128,13 @@ impl WasmNode {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = process::command(WASKLET);
+        let mut command = if self.no_routes {
+            let mut command = process::command("setpriv");
+            command.args(["--bounding-set=-net_admin", "--inh-caps=-net_admin", WASKLET]);
+            command
+        } else {
+            process::command(WASKLET)
+        };
         command.arg("kubelet").args(&self.flags);
         logs_to(&mut command, &self.log_path())?;
         Ok(command)
@@ -145,6 +158,11 @@ impl WasmNode {
     /// Its `--root-dir`.
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("root")
+    }
+
+    /// Where the logs of its pods are.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.dir.path().join("logs")
     }
 
     /// Its own API, as somebody.
@@ -204,6 +222,12 @@ impl WasmNode {
         let scheduling = self.scheduling("  ");
         format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\nspec:\n{scheduling}{spec}---\n")
     }
+}
+
+/// What there is no flag for: logs are this node's own, not the machine's.
+pub(crate) fn configuration(dir: &Path) -> String {
+    let logs = dir.join("logs");
+    format!("apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\npodLogsDir: {}\n", logs.display())
 }
 
 /// The runtime half alone, once it listens.

@@ -81,6 +81,8 @@ containers:
         scene.apply_pod("forced", spec).await?;
         let pod = scene.namespace.await_condition("forced", "Ready").await?;
         let (address, uid) = (at(&pod, 8080)?, pod.metadata.uid.clone().context("no uid")?);
+        let logs = scene.node.logs().join(format!("{}_forced_{uid}", scene.namespace.name()));
+        assert!(logs.is_dir(), "no logs at {}", logs.display());
         assert_eq!(http::await_answer(address, "/").await?, "hello over http\n");
         scene.kubectl(&["delete", "pod", "forced", "--grace-period=0", "--force"]).await?;
         http::await_silence(address).await?;
@@ -88,7 +90,8 @@ containers:
         let forgotten = async || api.get("/pods").await.is_ok_and(|reply| !reply.body.contains(&uid));
         until_true("the kubelet to forget the pod", PATIENCE, forgotten).await?;
         let root = scene.node.root().join("pods").join(&uid);
-        until_true("the pod's directory to be gone", PATIENCE, async || !root.exists()).await
+        until_true("the pod's directory to be gone", PATIENCE, async || !root.exists()).await?;
+        until_true("the pod's logs to be gone", PATIENCE, async || !logs.exists()).await
     })
     .await
 }

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 
-use crate::bed::http;
-use crate::bed::scene::{Scene, address, at, on_shared_node};
+use crate::bed::node::NodeOptions;
+use crate::bed::scene::{Scene, address, at, container, on_own_node, on_shared_node};
+use crate::bed::{http, ports};
 
 const SERVER: &str = "
 terminationGracePeriodSeconds: 2
@@ -98,9 +99,75 @@ containers:
 }
 
 #[tokio::test]
+async fn a_node_that_may_add_no_route_shares_its_address() -> Result<()> {
+    let options = NodeOptions { no_routes: true, ..NodeOptions::default() };
+    on_own_node("shim", options, async |scene| {
+        let port = ports::free()?;
+        let spec = format!(
+            "
+terminationGracePeriodSeconds: 2
+restartPolicy: Never
+containers:
+- name: main
+  image: test.invalid/guests/http-answers:v1
+  ports: [{{containerPort: {port}}}]
+"
+        );
+        scene.apply_pod("first", &spec).await?;
+        let first = scene.namespace.await_condition("first", "Ready").await?;
+        assert_eq!(address(&first)?, scene.node.address());
+        assert_eq!(http::await_answer((scene.node.address(), port), "/").await?, "hello over http\n");
+
+        // A clash of ports is told, and harms only who comes second.
+        scene.apply_pod("second", &spec).await?;
+        let second = scene.namespace.await_phase("second", "Failed").await?;
+        let ended = container(&second, "main").and_then(|status| status.state.clone()?.terminated);
+        let ended = ended.context("the container has not ended")?;
+        assert_eq!((ended.exit_code, ended.reason.as_deref()), (128, Some("StartError")));
+        let message = ended.message.unwrap_or_default();
+        assert!(message.contains(&format!(":{port}")) && message.contains("in use"), "{message:?}");
+        assert_eq!(http::get((scene.node.address(), port), "/").await?.body, "hello over http\n");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn guests_read_who_they_are() -> Result<()> {
+    on_shared_node(async |scene| {
+        let spec = "
+restartPolicy: Never
+hostname: somebody
+hostAliases: [{ip: 192.0.2.77, hostnames: [elsewhere, far-away]}]
+containers:
+- name: hosts
+  image: test.invalid/guests/reads:v1
+  args: [/etc/hosts]
+- name: hostname
+  image: test.invalid/guests/reads:v1
+  args: [/etc/hostname]
+- name: resolver
+  image: test.invalid/guests/reads:v1
+  args: [/etc/resolv.conf]
+";
+        scene.apply_pod("reads", spec).await?;
+        let pod = scene.namespace.await_phase("reads", "Succeeded").await?;
+        let hosts = scene.log("reads", "hosts").await?;
+        assert!(hosts.starts_with("# Kubernetes-managed hosts file.\n"), "{hosts}");
+        for line in [format!("{}\tsomebody", address(&pod)?), "192.0.2.77\telsewhere\tfar-away".to_owned()] {
+            assert!(hosts.lines().any(|each| each == line), "{line:?} is not in {hosts}");
+        }
+        assert_eq!(scene.log("reads", "hostname").await?.trim_end(), "somebody");
+        assert!(scene.log("reads", "resolver").await?.contains("nameserver"));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_host_port_leads_to_its_pod() -> Result<()> {
     on_shared_node(async |scene| {
-        let port = crate::bed::ports::free()?;
+        let port = ports::free()?;
         let spec = format!(
             "
 terminationGracePeriodSeconds: 2

@@ -1,7 +1,7 @@
 //! Containers that end: which are started again, when, and what the status keeps of the last one.
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use crate::bed::PATIENCE;
 use crate::bed::scene::{container, exit_code, on_shared_node, waiting_reason};
@@ -85,6 +85,65 @@ async fn restart_policies_are_kept() -> Result<()> {
         let grown = scene.namespace.await_phase("grows", "Failed").await?;
         let state = container(&grown, "main").and_then(|status| status.state.clone()?.terminated).context("no end")?;
         assert_eq!((state.exit_code, state.reason.as_deref()), (137, Some("OOMKilled")));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn another_image_is_another_instance() -> Result<()> {
+    on_shared_node(async |scene| {
+        scene.apply_pod("changes", &pod("Always", "sleeps")).await?;
+        scene.namespace.await_condition("changes", "Ready").await?;
+        scene.kubectl(&["set", "image", "pod/changes", "main=test.invalid/guests/ticks:v1"]).await?;
+        let changed = |pod: &Pod| {
+            let ticks = |status: &ContainerStatus| status.image.ends_with("/ticks:v1") && status.ready;
+            restarts(pod) == 1 && container(pod, "main").is_some_and(ticks)
+        };
+        let changed = scene.namespace.await_pod("changes", PATIENCE, changed).await?;
+        assert_eq!(last(&changed).map(|ended| ended.exit_code), Some(143));
+        let status = changed.status.as_ref().context("no status")?;
+        assert_eq!(status.observed_generation, changed.metadata.generation);
+        scene.await_log("changes", "main", |log| log.starts_with("tick\n")).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn last_words_are_kept() -> Result<()> {
+    on_shared_node(async |scene| {
+        let spec = "
+restartPolicy: Never
+containers:
+- name: writes
+  image: test.invalid/guests/files:v1
+  args: [write, /dev/termination-log, all is well]
+- name: complains
+  image: test.invalid/guests/fails:v1
+  terminationMessagePolicy: FallbackToLogsOnError
+- name: silent
+  image: test.invalid/guests/fails:v1
+";
+        scene.apply_pod("words", spec).await?;
+        let over = scene.namespace.await_phase("words", "Failed").await?;
+        let said = |name: &str| container(&over, name).and_then(|status| status.state.clone()?.terminated?.message);
+        assert_eq!(said("writes").as_deref(), Some("all is well"));
+        assert_eq!(said("complains").as_deref(), Some("this guest fails\n"));
+        assert_eq!(said("silent"), None);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pod_past_its_deadline_fails() -> Result<()> {
+    on_shared_node(async |scene| {
+        scene.apply_pod("late", &format!("activeDeadlineSeconds: 2\n{}", pod("Always", "sleeps").trim_start())).await?;
+        let late = scene.namespace.await_phase("late", "Failed").await?;
+        let status = late.status.context("no status")?;
+        assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"));
+        assert_eq!(status.message.as_deref(), Some("Pod was active on the node longer than the specified deadline"));
         Ok(())
     })
     .await
