@@ -79,10 +79,10 @@ fn merged(old: Option<&Value>, now: &Value) -> Value {
 mod tests {
     use super::*;
 
-    fn check(had: Value, now: Value, wanted: Value) {
+    fn check(had: Value, now: Value, wanted: &Value) {
         let status = |value| serde_json::from_value::<PodStatus>(value).unwrap();
         let patch = status_patch("u", &status(had), &status(now)).unwrap();
-        assert_eq!(patch, json!({ "metadata": { "uid": "u" }, "status": wanted }));
+        assert_eq!(patch, json!({ "metadata": { "uid": "u" }, "status": *wanted }));
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
         check(
             json!({ "conditions": [{ "type": "Ready", "status": "True" }, { "type": "Mine", "status": "True" }] }),
             json!({ "conditions": [{ "type": "Mine", "status": "True" }] }),
-            json!({ "conditions": [{ "$patch": "delete", "type": "Ready" }] }),
+            &json!({ "conditions": [{ "$patch": "delete", "type": "Ready" }] }),
         );
     }
 
@@ -108,7 +108,7 @@ mod tests {
         check(
             json!({ "phase": "Pending", "hostIP": "10.0.0.1" }),
             json!({ "phase": "Running", "hostIP": "10.0.0.1" }),
-            json!({ "phase": "Running" }),
+            &json!({ "phase": "Running" }),
         );
     }
 
@@ -119,7 +119,7 @@ mod tests {
                     "conditions": [{ "type": "Ready", "status": "False", "reason": "R" }, { "type": "Mine", "status": "True" }] }),
             json!({ "phase": "Pending",
                     "conditions": [{ "type": "Ready", "status": "True" }, { "type": "Mine", "status": "True" }] }),
-            json!({ "reason": null, "conditions": [{ "type": "Ready", "status": "True", "reason": null }] }),
+            &json!({ "reason": null, "conditions": [{ "type": "Ready", "status": "True", "reason": null }] }),
         );
     }
 
@@ -128,7 +128,7 @@ mod tests {
         check(
             json!({ "podIPs": [{ "ip": "10.1.0.2" }] }),
             json!({ "podIPs": [{ "ip": "10.1.0.9" }] }),
-            json!({ "podIPs": [{ "$patch": "replace" }, { "ip": "10.1.0.9" }] }),
+            &json!({ "podIPs": [{ "$patch": "replace" }, { "ip": "10.1.0.9" }] }),
         );
     }
 
@@ -139,7 +139,7 @@ mod tests {
         check(
             json!({ "containerStatuses": [container(0)] }),
             json!({ "containerStatuses": [container(1)] }),
-            json!({ "containerStatuses": [container(1)] }),
+            &json!({ "containerStatuses": [container(1)] }),
         );
     }
 }

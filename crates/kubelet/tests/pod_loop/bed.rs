@@ -151,7 +151,7 @@ impl Bed {
     }
 
     pub(crate) async fn until_running(&self, pod: &Value) -> Arc<ObservedPod> {
-        self.until(pod, "running and ready", |row| is_ready(row)).await
+        self.until(pod, "running and ready", is_ready).await
     }
 
     pub(crate) async fn until_phase(&self, pod: &Value, phase: &str) -> Arc<ObservedPod> {
