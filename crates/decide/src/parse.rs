@@ -65,9 +65,10 @@ fn read(api: &Arc<api::Pod>) -> Result<Pod, Rejection> {
     path_part("metadata.namespace", &name.namespace)?;
     let spec = api.spec.as_ref().ok_or_else(|| invalid("spec is missing"))?;
     let document = serde_json::to_value(spec).map_err(|error| invalid(format!("spec: {error}")))?;
-    let warnings = warnings(support::examine(&document)?);
+    let mut remarks = support::examine(&document)?;
     operating_system(spec)?;
     let volumes = volume::volumes(spec.volumes.as_deref().unwrap_or_default())?;
+    remarks.ignored.extend(volume::limits_that_do_not_hold(&volumes));
     let host_network = spec.host_network.unwrap_or(false);
     let read_container = |(index, one)| container::container(one, &format!("spec.containers[{index}]"), host_network);
     let containers = spec.containers.iter().enumerate().map(read_container).collect::<Result<Vec<_>, _>>()?;
@@ -96,7 +97,7 @@ fn read(api: &Arc<api::Pod>) -> Result<Pod, Rejection> {
         readiness_gates: spec.readiness_gates.iter().flatten().map(|gate| gate.condition_type.clone()).collect(),
         overhead: resources(spec.overhead.as_ref(), "spec.overhead")?,
         network: network(spec)?,
-        warnings,
+        warnings: warnings(remarks),
         api: Arc::clone(api),
     })
 }
@@ -120,7 +121,7 @@ fn warnings(remarks: Remarks) -> Vec<Report> {
     let declined = remarks.declined.into_iter().map(|message| Report::warning(UNSUPPORTED, message));
     let ignored = remarks.ignored.join(", ");
     let ignored = (!ignored.is_empty()).then(|| {
-        let message = format!("These fields have no meaning for WebAssembly and are ignored: {ignored}");
+        let message = format!("These fields have no effect here and are ignored: {ignored}");
         Report::normal("FieldsIgnored", message)
     });
     declined.chain(ignored).collect()

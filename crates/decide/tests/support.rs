@@ -62,8 +62,11 @@ fn the_table_has_every_field_of_the_api_and_no_other() {
     assert!(found.len() > 250, "the walk found {} fields only", found.len());
 }
 
-/// The value that the full spec has at `path`.
+/// The value that the full spec has at `path`; where any text will not do, one of those that the API has.
 fn value_at(path: &str) -> Value {
+    if path == "dnsPolicy" {
+        return json!("None");
+    }
     let mut value = full_spec();
     for part in path.split('.') {
         value = value[part.trim_end_matches("[]")].take();

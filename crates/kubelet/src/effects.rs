@@ -143,9 +143,7 @@ impl Effects {
         let no_logs = |message| Failure::new("CreatePodSandboxError", message);
         self.logs.prepare(&messages::identity(pod), None).await.map_err(no_logs)?;
         let handler = pod.runtime_class.as_deref().unwrap_or_default();
-        let failed = |error: CallError| {
-            Failure::new("CreatePodSandboxError", format!("Failed to create pod sandbox: {}", error.message()))
-        };
+        let failed = |error: CallError| Failure::new("CreatePodSandboxError", error.message().to_owned());
         let id = self.runtime.run_pod_sandbox(config, handler).await.map_err(failed)?;
         let status = self.runtime.pod_sandbox_status(&id).await.map_err(failed)?.status;
         let status =

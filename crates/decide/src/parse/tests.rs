@@ -5,6 +5,7 @@ use crate::pod::{
     FieldPath, FileSource, HostPathKind, Pod, Protocol, PullPolicy, Rejection, RestartPolicy, TerminationMessagePolicy,
     VolumeSource,
 };
+use crate::report::Report;
 use k8s_openapi::api::core::v1 as api;
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,7 +194,7 @@ fn what_is_ignored_is_said_once_for_the_pod() {
     let said: Vec<_> = warnings.iter().map(|report| (report.reason, report.message.as_str())).collect();
     let fields = "spec.containers[0].securityContext.capabilities.add, spec.securityContext.fsGroup, \
                   spec.securityContext.runAsUser";
-    let message = format!("These fields have no meaning for WebAssembly and are ignored: {fields}");
+    let message = format!("These fields have no effect here and are ignored: {fields}");
     assert_eq!(said, [("FieldsIgnored", message.as_str())]);
 }
 
@@ -227,4 +228,14 @@ fn the_path_of_the_termination_message_is_made_plain() {
     for given in ["/", "/a/../b", "."] {
         assert_eq!(path(given).unwrap_err().reason, "InvalidPod", "{given}");
     }
+}
+
+#[test]
+fn a_size_limit_that_nothing_holds_is_said() {
+    let warned = |source: &str| volume(source).unwrap().warnings;
+    let place = "spec.volumes[0].emptyDir.sizeLimit";
+    let message = format!("These fields have no effect here and are ignored: {place}");
+    assert_eq!(warned("emptyDir: {sizeLimit: 1Mi}"), [Report::normal("FieldsIgnored", message)]);
+    assert_eq!(warned("emptyDir: {sizeLimit: 1Mi, medium: Memory}"), []);
+    assert_eq!(warned("emptyDir: {}"), []);
 }

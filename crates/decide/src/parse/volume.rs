@@ -29,6 +29,15 @@ pub(super) fn volumes(api: &[api::Volume]) -> Result<Vec<Volume>, Rejection> {
     Ok(volumes)
 }
 
+/// Places of size limits that nothing holds: those of directories on the disk.
+pub(super) fn limits_that_do_not_hold(volumes: &[Volume]) -> impl Iterator<Item = String> {
+    let not_held = |source: &VolumeSource| {
+        matches!(source, VolumeSource::EmptyDir { in_memory: false, size_limit_bytes: Some(_) })
+    };
+    let places = volumes.iter().enumerate().filter(move |(_, volume)| not_held(&volume.source));
+    places.map(|(index, _)| format!("spec.volumes[{index}].emptyDir.sizeLimit"))
+}
+
 fn source(volume: &api::Volume, place: &str) -> Result<VolumeSource, Rejection> {
     if let Some(api) = &volume.host_path {
         return host_path(api, &format!("{place}.hostPath"));

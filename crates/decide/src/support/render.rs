@@ -11,8 +11,8 @@ const HEAD: &str = "\
 Every field of the Kubernetes 1.37 `PodSpec` stands here. A test walks the API type and fails when one is missing.
 
 - **honoured**: it does what the Kubernetes documentation says.
-- **ignored by design**: it has no meaning for WebAssembly, or another part of the cluster acts on it. Where a pod might
-  count on it, one Event of reason `FieldsIgnored` names the field.
+- **ignored by design**: it has no meaning for WebAssembly, another part of the cluster acts on it, or the pod runs
+  without it for now. Where a pod might count on it, one Event of reason `FieldsIgnored` names the field.
 - **refused**: a pod that sets it is not run. It is Failed with the given reason, and the message names the field.
 - **declined**: it can only be added to a pod that runs. The pod runs on without it and an Event says so.
 

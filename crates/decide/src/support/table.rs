@@ -6,6 +6,8 @@ const SCHEDULER: &str = "the scheduler acts on it";
 const NO_SYSCALLS: &str = "a guest makes no system calls that a profile could filter";
 const NO_USERS: &str = "a guest has no user or group; what it reaches is what is mounted";
 const WINDOWS: &str = "this is not a Windows node; take it out";
+const NODE_RESOLVES: &str =
+    "the node's resolver answers for now; what the pod wants stands in its `/etc/resolv.conf` only";
 const LATER: &str = "not implemented yet; take it out, or run the pod on another node";
 const VOLUMES: &str = "use emptyDir, configMap, secret, downwardAPI, projected or hostPath";
 
@@ -122,7 +124,10 @@ pub const TABLE: &[Row] = &[
     honoured("containers[].ports", ""),
     honoured("containers[].ports[].containerPort", "the first TCP one is where an HTTP guest is served"),
     honoured("containers[].ports[].hostIP", ""),
-    honoured("containers[].ports[].hostPort", ""),
+    honoured(
+        "containers[].ports[].hostPort",
+        "TCP; on a node with pod addresses a UDP one keeps the sandbox from being made",
+    ),
     honoured("containers[].ports[].name", ""),
     honoured("containers[].ports[].protocol", "`TCP` and `UDP`; `SCTP` is refused"),
     quiet("containers[].resizePolicy", "says only how a resize would be done"),
@@ -132,7 +137,10 @@ pub const TABLE: &[Row] = &[
         "containers[].resources.limits",
         "`cpu` and `memory`; `ephemeral-storage` is counted at admission only; others are refused",
     ),
-    honoured("containers[].resources.requests", "`cpu`, `memory` and `ephemeral-storage`; others are refused"),
+    honoured(
+        "containers[].resources.requests",
+        "`cpu`, `memory` and `ephemeral-storage`, at admission; others are refused",
+    ),
     refused("containers[].restartPolicy", UNSUPPORTED, LATER, &[]),
     refused("containers[].restartPolicyRules", UNSUPPORTED, LATER, &[]),
     honoured("containers[].securityContext", ""),
@@ -160,11 +168,17 @@ pub const TABLE: &[Row] = &[
     quiet("containers[].securityContext.seccompProfile.localhostProfile", "see the type"),
     said("containers[].securityContext.seccompProfile.type", NO_SYSCALLS, &["RuntimeDefault", "Unconfined"]),
     refused("containers[].securityContext.windowsOptions", UNSUPPORTED, WINDOWS, &[]),
-    honoured("containers[].stdin", ""),
+    honoured(
+        "containers[].stdin",
+        "for guests that read it; HTTP guests have none, and `kubectl attach` is not served yet",
+    ),
     honoured("containers[].stdinOnce", ""),
-    honoured("containers[].terminationMessagePath", ""),
+    honoured(
+        "containers[].terminationMessagePath",
+        "a file of its own for each instance; in a volume, the guest makes it",
+    ),
     honoured("containers[].terminationMessagePolicy", ""),
-    honoured("containers[].tty", ""),
+    honoured("containers[].tty", "the guest is told that it has a terminal; it cannot be resized"),
     refused("containers[].volumeDevices", UNSUPPORTED, "a guest cannot reach devices; take the device out", &[]),
     honoured("containers[].volumeMounts", ""),
     quiet(
@@ -182,18 +196,16 @@ pub const TABLE: &[Row] = &[
     quiet("containers[].volumeMounts[].recursiveReadOnly", "a read-only mount is read-only all the way down"),
     refused("containers[].volumeMounts[].subPath", UNSUPPORTED, LATER, &[]),
     refused("containers[].volumeMounts[].subPathExpr", UNSUPPORTED, LATER, &[]),
-    honoured("containers[].workingDir", ""),
-    honoured("dnsConfig", ""),
-    honoured("dnsConfig.nameservers", ""),
-    honoured("dnsConfig.options", ""),
-    honoured("dnsConfig.options[].name", ""),
-    honoured("dnsConfig.options[].value", ""),
-    honoured("dnsConfig.searches", ""),
-    honoured("dnsPolicy", ""),
+    honoured(
+        "containers[].workingDir",
+        "as `PWD` and WASI's initial directory; WASI p1 has no word for it, and such a guest begins in `/`",
+    ),
+    said("dnsConfig", NODE_RESOLVES, &[]),
+    said("dnsPolicy", NODE_RESOLVES, &["ClusterFirst", "Default"]),
     honoured("enableServiceLinks", ""),
     declined("ephemeralContainers", "`kubectl exec` and `kubectl logs` are there for debugging"),
     quiet("evictionResponders", "the eviction API of the control plane acts on it"),
-    honoured("hostAliases", ""),
+    honoured("hostAliases", "in `/etc/hosts`, which lookups through `wasi:sockets` do not read"),
     honoured("hostAliases[].hostnames", ""),
     honoured("hostAliases[].ip", ""),
     refused("hostIPC", UNSUPPORTED, "guests have no System V IPC; take it out", &[]),
@@ -218,7 +230,10 @@ pub const TABLE: &[Row] = &[
     refused("resourceClaims", UNSUPPORTED, "a guest cannot reach devices; take the claim out", &[]),
     refused("resources", "PodLevelResourcesNotSupported", "set resources on the containers", &[]),
     honoured("restartPolicy", ""),
-    honoured("runtimeClassName", ""),
+    honoured(
+        "runtimeClassName",
+        "the class must be called `wasklet`, as its handler; another keeps the sandbox from being made",
+    ),
     quiet("schedulerName", SCHEDULER),
     quiet("schedulingGates", SCHEDULER),
     quiet("schedulingGroup", SCHEDULER),
@@ -293,7 +308,7 @@ pub const TABLE: &[Row] = &[
     honoured("volumes[].emptyDir", ""),
     honoured("volumes[].emptyDir.medium", "`Memory` or nothing; huge pages are refused"),
     said("volumes[].emptyDir.mode", "a guest is not bound by mode bits", &[]),
-    honoured("volumes[].emptyDir.sizeLimit", ""),
+    honoured("volumes[].emptyDir.sizeLimit", "of `Memory`; on the disk nothing holds it, and an Event says so"),
     refused("volumes[].ephemeral", UNSUPPORTED, VOLUMES, &[]),
     refused("volumes[].fc", UNSUPPORTED, VOLUMES, &[]),
     refused("volumes[].flexVolume", UNSUPPORTED, VOLUMES, &[]),
@@ -303,7 +318,7 @@ pub const TABLE: &[Row] = &[
     refused("volumes[].glusterfs", UNSUPPORTED, VOLUMES, &[]),
     honoured("volumes[].hostPath", ""),
     honoured("volumes[].hostPath.path", ""),
-    honoured("volumes[].hostPath.type", "files and directories; sockets and devices are refused"),
+    honoured("volumes[].hostPath.type", "directories; files, sockets and devices are refused"),
     refused("volumes[].image", UNSUPPORTED, VOLUMES, &[]),
     refused("volumes[].iscsi", UNSUPPORTED, VOLUMES, &[]),
     honoured("volumes[].name", ""),

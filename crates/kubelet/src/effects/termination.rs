@@ -32,7 +32,8 @@ const DISK: Duration = Duration::from_secs(5);
 pub(super) async fn message(status: &v1::ContainerStatus) -> String {
     match last_word(status).await {
         word if word.is_empty() => status.message.clone(),
-        word if status.message.is_empty() => word,
+        // What the runtime says of a trap stands in the log, too.
+        word if word.contains(&status.message) => word,
         word => format!("{}: {word}", status.message),
     }
 }
@@ -170,6 +171,7 @@ mod tests {
         check(LOGS, 1, Some("DONE"), "", "DONE").await;
         check(LOGS, 1, Some(""), "", "first\nsecond\n").await;
         check(LOGS, 1, None, "OOM", "OOM: first\nsecond\n").await;
+        check(LOGS, 1, None, "second", "first\nsecond\n").await;
         check(LOGS, 0, Some(""), "", "").await;
     }
 
