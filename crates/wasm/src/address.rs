@@ -93,6 +93,11 @@ pub struct Pool {
     taken: BTreeSet<u128>,
 }
 
+/// Whether this is one of the addresses of [`Pool::loopback`].
+pub(crate) fn is_pod_loopback(address: Ipv4Addr) -> bool {
+    address.is_loopback() && address.octets()[1] != 0
+}
+
 impl Pool {
     /// A pool over a podCIDR. Never given are the network's own address, the first after it (a gateway's by custom),
     /// the broadcast address, and IPv4 addresses that end in 0.

@@ -4,7 +4,7 @@
 //! (`getaddrinfo`), with a bound on time and on how many a pod asks at once.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,12 +43,28 @@ pub(crate) async fn resolve(network: &PodNetwork, hostname: &str, name: &str) ->
     if lower == hostname.to_ascii_lowercase() && !network.address().is_unspecified() {
         return Ok(vec![network.address()]);
     }
-    let ask = async {
-        let _bounded = network.lookups.acquire().await.map_err(io::Error::other)?;
-        let found = tokio::net::lookup_host((name, 0)).await?;
+    let asked = name.to_owned();
+    let look_up = move || {
+        let found = (asked.as_str(), 0).to_socket_addrs()?;
         Ok(found.map(|address| address.ip().to_canonical()).collect())
     };
-    tokio::time::timeout(TIMEOUT, ask).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    let answer = tokio::time::timeout(TIMEOUT, on_thread(network, look_up)).await;
+    answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Does blocking work in one of the few places that a pod has for it. The place is taken for as long as the work lasts
+/// and not only while the guest waits: a guest that gives up at once and asks again would have all threads there are.
+async fn on_thread<T: Send + 'static>(
+    network: &PodNetwork,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let place = Arc::clone(&network.lookups).acquire_owned().await.map_err(io::Error::other)?;
+    let working = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(place);
+        done
+    });
+    working.await.map_err(io::Error::other)?
 }
 
 fn error_code(error: &io::Error) -> ErrorCode {
@@ -122,11 +138,30 @@ impl HostResolveAddressStream for PodSockets<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use super::super::network::LOOKUPS;
     use super::*;
 
+    fn pod() -> PodNetwork {
+        PodNetwork::own("10.1.0.5".parse().unwrap(), "127.9.0.5".parse().unwrap())
+    }
+
     async fn lookup(name: &str) -> io::Result<Vec<IpAddr>> {
-        let network = PodNetwork::own("10.1.0.5".parse().unwrap(), "127.9.0.5".parse().unwrap());
-        resolve(&network, "web-0", name).await
+        resolve(&pod(), "web-0", name).await
+    }
+
+    #[tokio::test]
+    async fn a_lookup_nobody_waits_for_keeps_its_place_until_its_thread_is_free() {
+        let pod = pod();
+        let (go_on, told) = mpsc::channel::<()>();
+        let looked_up = on_thread(&pod, move || told.recv().map_err(io::Error::other));
+        assert!(looked_up.now_or_never().is_none(), "it is given up before it is answered");
+        assert_eq!(pod.lookups.available_permits(), LOOKUPS - 1);
+        go_on.send(()).unwrap();
+        let all = u32::try_from(LOOKUPS).unwrap();
+        let freed = tokio::time::timeout(TIMEOUT, pod.lookups.acquire_many(all)).await;
+        assert!(freed.is_ok());
     }
 
     #[tokio::test]

@@ -21,8 +21,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use wasmtime_wasi::sockets::SocketAddrUse;
 
-/// Name lookups one pod may have under way; each may hold a thread.
-const LOOKUPS: usize = 8;
+use crate::address::is_pod_loopback;
+
+/// Name lookups one pod may have under way; each holds a thread.
+pub(super) const LOOKUPS: usize = 8;
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A transport protocol.
@@ -44,7 +46,7 @@ pub struct PodNetwork {
     ports: HashMap<(Protocol, u16), SocketAddr>,
     /// What listens on every address of the pod: also to be found at its 127.0.0.1.
     everywhere: Mutex<HashMap<(Protocol, u16), SocketAddr>>,
-    pub(super) lookups: Semaphore,
+    pub(super) lookups: Arc<Semaphore>,
 }
 
 /// An address a guest may not use.
@@ -76,7 +78,7 @@ impl PodNetwork {
             own: true,
             ports: HashMap::new(),
             everywhere: Mutex::default(),
-            lookups: Semaphore::new(LOOKUPS),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
         }
     }
 
@@ -206,6 +208,10 @@ impl PodNetwork {
     }
 
     async fn connect_one(&self, guest: SocketAddr) -> io::Result<TcpStream> {
+        // To the kernel this is the node's own loopback. On sockets Wasmtime refuses it.
+        if guest.ip().to_canonical().is_unspecified() {
+            return Err(Refused::Denied.into_io());
+        }
         let real = self.connect(Protocol::Tcp, guest).map_err(Refused::into_io)?;
         let socket = if real.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(source) = self.source(real).map_err(Refused::into_io)? {
@@ -216,7 +222,11 @@ impl PodNetwork {
 
     /// A loopback address that is neither one of the pod's own nor shared with it.
     fn is_foreign_loopback(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() && ip != self.loopback && ip != self.address && self.loopback != LOCALHOST
+        if self.loopback == LOCALHOST {
+            // With the node a pod shares what is the node's, not what is given to other pods.
+            return matches!(ip, IpAddr::V4(ip) if is_pod_loopback(ip)) && ip != self.address;
+        }
+        ip.is_loopback() && ip != self.loopback && ip != self.address
     }
 }
 
@@ -262,6 +272,7 @@ pub(crate) struct SocketRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Pool;
 
     fn at(address: &str) -> SocketAddr {
         address.parse().unwrap()
@@ -341,5 +352,17 @@ mod tests {
         assert_eq!(connected(&host("127.0.0.1"), "[::1]:10248").unwrap(), "[::1]:10248");
         assert_eq!(connected(&host("127.9.0.7"), "127.0.0.1:10248").unwrap(), "127.9.0.7:10248");
         assert_eq!(connected(&host("127.9.0.7"), "[::1]:10248"), Err(Refused::Denied));
+    }
+
+    #[test]
+    fn a_pod_that_shares_the_nodes_loopback_does_not_reach_that_of_other_pods() {
+        let host = host("127.0.0.1");
+        assert_eq!(connected(&host, "127.0.0.53:53").unwrap(), "127.0.0.53:53");
+        let mut pool = Pool::loopback();
+        let lowest = SocketAddr::new(pool.lease().unwrap(), 80).to_string();
+        for of_a_pod in [&lowest, "127.9.0.5:80", "[::ffff:127.9.0.5]:80"] {
+            assert_eq!(connected(&host, of_a_pod), Err(Refused::Denied), "{of_a_pod}");
+            assert!(!host.allows(at(of_a_pod), SocketAddrUse::UdpSend), "{of_a_pod}");
+        }
     }
 }

@@ -272,8 +272,10 @@ mod tests {
     #[tokio::test]
     async fn the_loopback_of_others_is_prohibited_and_nobody_listening_is_refused() {
         let to = |uri: &str| sent(uri.to_owned(), empty(), RequestOptions::default());
-        assert!(matches!(to("http://127.98.0.2:80/").await, Err(Error::DestinationIpProhibited)));
-        assert!(matches!(to("http://[::1]:80/").await, Err(Error::DestinationIpProhibited)));
+        for foreign in ["127.98.0.2", "[::1]", "0.0.0.0", "[::]", "[::ffff:0.0.0.0]"] {
+            let ended = to(&format!("http://{foreign}:80/")).await;
+            assert!(matches!(ended, Err(Error::DestinationIpProhibited)), "{foreign}");
+        }
         assert!(matches!(to("http://localhost:1/").await, Err(Error::ConnectionRefused)));
     }
 
