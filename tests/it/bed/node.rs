@@ -13,7 +13,6 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::DeleteParams;
 use rustix::process::Signal;
-use tempfile::TempDir;
 use testbed::cluster::Cluster;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -21,8 +20,10 @@ use super::process::{self, Process, WASKLET};
 use super::{PATIENCE, guests, ports, until, until_true};
 
 mod api;
+mod directory;
 
 pub(crate) use api::{Caller, KubeletApi};
+use directory::Directory;
 
 /// How much of the node's log an error shows, in bytes.
 const LOG_SHOWN: usize = 6000;
@@ -40,7 +41,7 @@ pub(crate) struct WasmNode {
     port: u16,
     no_routes: bool,
     flags: Vec<String>,
-    dir: TempDir,
+    dir: Directory,
 }
 
 /// What a test wants different from the usual node.
@@ -76,7 +77,7 @@ impl WasmNode {
 
     async fn prepare(cluster: &Cluster, name: &str, options: NodeOptions) -> Result<WasmNode> {
         let name = format!("{name}-{}", std::process::id());
-        let dir = directory(cluster)?;
+        let dir = Directory::create(&name)?;
         let (address, port) = (ports::own_address()?, ports::free()?);
         let config = dir.path().join("config.yaml");
         std::fs::write(&config, configuration(dir.path())).with_context(|| format!("writing {}", config.display()))?;
@@ -94,7 +95,8 @@ impl WasmNode {
         ];
         let mut runtime = None;
         if options.runtime_apart {
-            let socket = dir.path().join("runtime.sock");
+            // The longest path of a socket is short, and cargo's directory may be deep.
+            let socket = std::env::temp_dir().join(format!("wasklet-{name}.sock"));
             runtime = Some(start_runtime(dir.path(), &socket, address).await?);
             flags.push(format!("--container-runtime-endpoint=unix://{}", socket.display()));
         } else {
@@ -262,14 +264,4 @@ async fn end(mut process: Process) -> Result<()> {
 pub(crate) fn is_ready(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-/// Beside the control plane's own files, where there is one: what a shared node leaves goes with them.
-fn directory(cluster: &Cluster) -> Result<TempDir> {
-    let beside = cluster.control_plane().map_or_else(std::env::temp_dir, |ours| ours.dir().to_path_buf());
-    tempfile::Builder::new()
-        .prefix("node-")
-        .disable_cleanup(std::env::var_os("WASKLET_TEST_KEEP").is_some())
-        .tempdir_in::<&Path>(&beside)
-        .with_context(|| format!("creating a directory in {}", beside.display()))
 }

@@ -11,12 +11,15 @@ use anyhow::{Context, Result, ensure};
 /// Above those of control planes, below the ephemeral ones (32768).
 const FIRST: u16 = 21_000;
 const LAST: u16 = 32_000;
+/// More than one process needs.
+const BLOCK: u16 = 250;
 
 /// A free TCP port, given once in this process.
 pub(crate) fn free() -> Result<u16> {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
-    // Processes that test at the same time begin at different places.
-    let start = u16::try_from(std::process::id() % u32::from(LAST - FIRST)).context("a port")?;
+    // Processes that test at the same time, most often with neighbouring ids, begin far apart.
+    let block = std::process::id() % u32::from((LAST - FIRST) / BLOCK);
+    let start = u16::try_from(block).context("a port")? * BLOCK;
     for _ in FIRST..LAST {
         let step = GIVEN.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + (start + step % (LAST - FIRST)) % (LAST - FIRST);

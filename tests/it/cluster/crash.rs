@@ -8,7 +8,7 @@ use testbed::cluster::{await_object, has_condition};
 
 use crate::bed::node::NodeOptions;
 use crate::bed::scene::{at, container, exit_code, on_own_cluster, on_own_node, running_id};
-use crate::bed::{PATIENCE, http};
+use crate::bed::{PATIENCE, http, until_true};
 
 const WEB: &str = "
 terminationGracePeriodSeconds: 2
@@ -65,14 +65,19 @@ async fn a_killed_kubelet_comes_back_and_tells_the_truth() -> Result<()> {
     on_own_node("phoenix", NodeOptions::default(), async |scene| {
         let node = scene.node;
         let done = "restartPolicy: Never\ncontainers: [{name: main, image: 'test.invalid/guests/prints:v1'}]";
-        for (name, spec) in
-            [("always", WEB), ("never", &sleeper("Never")), ("deleted", &sleeper("Always")), ("done", done)]
-        {
+        for (name, spec) in [
+            ("always", WEB),
+            ("never", &sleeper("Never")),
+            ("deleted", &sleeper("Always")),
+            ("forced", &sleeper("Always")),
+            ("done", done),
+        ] {
             scene.apply_pod(name, spec).await?;
         }
-        for name in ["always", "never", "deleted"] {
+        for name in ["always", "never", "deleted", "forced"] {
             scene.namespace.await_condition(name, "Ready").await?;
         }
+        let gone = [scene.pod("deleted").await?, scene.pod("forced").await?];
         let done = scene.namespace.await_phase("done", "Succeeded").await?;
         let before = scene.pod("always").await?;
         let id = running_id(&before, "main")?;
@@ -82,6 +87,7 @@ async fn a_killed_kubelet_comes_back_and_tells_the_truth() -> Result<()> {
         node.kill().await?;
         http::await_silence(at(&before, 8080)?).await?;
         scene.kubectl(&["delete", "pod", "deleted", "--wait=false"]).await?;
+        scene.kubectl(&["delete", "pod", "forced", "--grace-period=0", "--force"]).await?;
         node.start(scene.cluster).await?;
 
         let renewed = |now: Option<&Lease>| {
@@ -104,6 +110,13 @@ async fn a_killed_kubelet_comes_back_and_tells_the_truth() -> Result<()> {
         let never = scene.namespace.await_phase("never", "Failed").await?;
         ensure!(exit_code(&never, "main").is_some_and(|code| code != 0), "{:?}", never.status);
         scene.namespace.await_gone("deleted").await?;
+        for pod in gone {
+            let (name, uid) = (pod.metadata.name.unwrap_or_default(), pod.metadata.uid.unwrap_or_default());
+            let logs = node.logs().join(format!("{}_{name}_{uid}", scene.namespace.name()));
+            for place in [node.root().join("pods").join(&uid), logs] {
+                until_true(&format!("{} to be gone", place.display()), PATIENCE, async || !place.exists()).await?;
+            }
+        }
         let still = scene.pod("done").await?;
         assert_eq!(still.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded"));
         assert_eq!(exit_code(&still, "main"), Some(0));
