@@ -79,7 +79,7 @@ pub(crate) struct RunArgs {
     args: Vec<String>,
 }
 
-pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let level = match args.v {
         0 => "error",
         1 => "info",
@@ -87,7 +87,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     terminal::start_log(level, LogFormat::Text)?;
     let tokio = assemble::tokio_runtime()?;
-    let result = tokio.block_on(run_pods(&args));
+    let result = tokio.block_on(run_pods(args));
     // A thread that still reads standard input cannot be ended; it must not hold us up.
     tokio.shutdown_background();
     result

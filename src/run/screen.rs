@@ -166,24 +166,24 @@ impl Screen {
         let name = pod.object.metadata.name.as_deref().unwrap_or_default();
         let mut hopeless = false;
         if let (Some(reason), Some(message)) = (&pod.status.reason, &pod.status.message) {
-            self.say_once(format!("wasklet: pod {name}: {reason}: {message}"));
+            self.say_once(&format!("wasklet: pod {name}: {reason}: {message}"));
         }
         for status in pod.status.container_statuses.iter().flatten() {
             let Some((reason, message)) = kept_from_running(status) else { continue };
-            self.say_once(format!("wasklet: pod {name}, container {}: {reason}: {message}", status.name));
+            self.say_once(&format!("wasklet: pod {name}, container {}: {reason}: {message}", status.name));
             hopeless = true;
         }
         if pod.stage == Stage::Running && pod.status.phase.as_deref() == Some("Running") {
             for address in addresses(pod) {
-                self.say_once(format!("wasklet: pod {name} is served on {address}"));
+                self.say_once(&format!("wasklet: pod {name} is served on {address}"));
             }
         }
         hopeless
     }
 
-    fn say_once(&mut self, line: String) {
-        if self.told.insert(line.clone()) {
-            say(&line);
+    fn say_once(&mut self, line: &str) {
+        if self.told.insert(line.to_owned()) {
+            say(line);
         }
     }
 
