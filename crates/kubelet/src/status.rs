@@ -199,14 +199,20 @@ impl Place<'_> {
     /// One call in its time. A conflict is a failure: the next try reads what stands there by then.
     async fn call<T>(&self, step: &str, call: impl Future<Output = Result<T, kube::Error>>) -> Call<T> {
         let Self { namespace, name, failures } = *self;
+        // Said once: an API server that is away fails every pod every few seconds.
+        let mut said_at = 0;
         let message = match timeout(CALL, call).await {
             Ok(Ok(answer)) => return Call::Answer(answer),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Call::Gone,
+            Ok(Err(kube::Error::Api(status))) => {
+                // A node is refused what is not bound to it, and so a pod that has just gone. The next try knows.
+                said_at = u32::from(status.code == 403);
+                status.message
+            }
             Ok(Err(error)) => format!("{error:#}"),
             Err(_) => format!("no answer for {CALL:?}"),
         };
-        // Said once: an API server that is away fails every pod every few seconds.
-        if failures == 0 {
+        if failures == said_at {
             tracing::warn!(namespace, name, "{step}: {message}; trying again");
         } else {
             tracing::debug!(namespace, name, failures, "{step}: {message}; trying again");
