@@ -41,14 +41,19 @@ pub(crate) async fn open_runtime(place: RuntimePlace) -> anyhow::Result<Arc<wasm
 }
 
 /// Where state is kept unless flags say otherwise.
-pub(crate) fn state_dir() -> PathBuf {
+///
+/// # Errors
+/// Neither the home nor the state directory of the user is known. A shared place such as `/tmp` is no substitute: others
+/// could have put something there first.
+pub(crate) fn state_dir() -> anyhow::Result<PathBuf> {
     if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/var/lib/wasklet");
+        return Ok(PathBuf::from("/var/lib/wasklet"));
     }
     let variable =
         |name: &str| std::env::var_os(name).filter(|value| Path::new(value).is_absolute()).map(PathBuf::from);
     let user = variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
-    user.unwrap_or_else(std::env::temp_dir).join("wasklet")
+    let user = user.context("neither XDG_STATE_HOME nor HOME says where to keep state; give --state-dir")?;
+    Ok(user.join("wasklet"))
 }
 
 /// Ends at the first SIGTERM or Ctrl-C.

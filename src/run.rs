@@ -5,6 +5,7 @@
 //! second way to run a container.
 
 mod adhoc;
+mod leftovers;
 mod screen;
 mod target;
 
@@ -94,7 +95,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let state = args.state_dir.clone().unwrap_or_else(assemble::state_dir);
+    let state = args.state_dir.clone().map_or_else(assemble::state_dir, Ok)?;
     let place = run_directory(&state)?;
     let target = Target::read(args, place.path())?;
     let mut layouts = args.image_layout.clone();
@@ -146,12 +147,13 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// A directory of this run alone, gone with it.
+/// A directory of this run alone, gone with it. What runs that were killed have left goes now.
 fn run_directory(state: &Path) -> anyhow::Result<tempfile::TempDir> {
     let runs = state.join("run");
-    std::fs::create_dir_all(&runs).and_then(|()| tempfile::Builder::new().prefix("").tempdir_in(&runs)).with_context(
-        || format!("making a directory for this run in {}; --state-dir names another place", runs.display()),
-    )
+    let step = || format!("making a directory for this run in {}; --state-dir names another place", runs.display());
+    std::fs::create_dir_all(&runs).with_context(step)?;
+    leftovers::remove(&runs);
+    tempfile::Builder::new().prefix("").tempdir_in(&runs).with_context(step)
 }
 
 fn start_kubelet(args: &RunArgs, place: &Path, runtime: cri::Client, target: &Target) -> Kubelet {

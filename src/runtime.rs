@@ -43,7 +43,7 @@ pub(crate) struct RuntimeArgs {
 pub(crate) fn run(args: RuntimeArgs) -> anyhow::Result<ExitCode> {
     terminal::start_log("info", LogFormat::Text)?;
     assemble::tokio_runtime()?.block_on(async {
-        let state = args.state_dir.unwrap_or_else(assemble::state_dir);
+        let state = args.state_dir.map_or_else(assemble::state_dir, Ok)?;
         let place = RuntimePlace {
             state_dir: state.clone(),
             shared_dir: state,
