@@ -69,14 +69,18 @@ async fn run_node(config: Arc<Config>) -> anyhow::Result<()> {
     };
     let host_ips = node::addresses(&config.node);
     let (runtime, embedded) = connect_runtime(&config, &host_ips).await?;
-    let kubelet_parts = assemble_kubelet(&config, api, runtime, host_ips).await?;
-    assemble::asked_to_stop().await;
+    let mut parts = assemble_kubelet(&config, api, runtime, host_ips).await?;
+    let result = tokio::select! {
+        () = assemble::asked_to_stop() => Ok(()),
+        () = parts.kubelet.broken() => Err(anyhow::anyhow!("a task of the pods' half broke; the lines above say which")),
+        _ = parts.tasks.join_next() => Err(anyhow::anyhow!("a task of the node broke; the lines above say which")),
+    };
     tracing::info!("stopping; pods are left to the next start");
-    drop(kubelet_parts);
+    drop(parts);
     if let Some(runtime) = embedded {
         runtime.shutdown(STOP_GRACE).await;
     }
-    Ok(())
+    result
 }
 
 /// The runtime half: in this process, or where the configuration says.
@@ -110,9 +114,9 @@ async fn connect_runtime(
 
 /// What runs until it is dropped.
 struct Parts {
-    _kubelet: Kubelet,
+    kubelet: Kubelet,
     _server: Option<Server>,
-    _tasks: tokio::task::JoinSet<()>,
+    tasks: tokio::task::JoinSet<()>,
 }
 
 async fn assemble_kubelet(
@@ -200,7 +204,7 @@ async fn assemble_kubelet(
     } else {
         None
     };
-    Ok(Parts { _kubelet: kubelet, _server: server, _tasks: tasks })
+    Ok(Parts { kubelet, _server: server, tasks })
 }
 
 /// Keeps what pods may use as the Node object says it.

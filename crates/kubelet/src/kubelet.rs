@@ -80,7 +80,7 @@ pub struct Setup {
 pub struct Kubelet {
     tables: Arc<Tables>,
     changes: mpsc::Sender<Change>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Kubelet {
@@ -142,7 +142,7 @@ impl Kubelet {
         };
         let node = Node { host_ips: setup.host_ips, capacity: setup.capacity };
         tasks.spawn(Dispatcher::new(Arc::new(shared), node, sources).run(queue));
-        Self { tables, changes, _tasks: tasks }
+        Self { tables, changes, tasks }
     }
 
     /// What is desired and what is observed.
@@ -153,5 +153,11 @@ impl Kubelet {
     /// Where pods come in by hand.
     pub fn changes(&self) -> &mpsc::Sender<Change> {
         &self.changes
+    }
+
+    /// Waits until a task that should run for ever has ended, as it does only by a fault of ours. The rest would go on
+    /// half blind, so whoever holds this should end, too, and be started again.
+    pub async fn broken(&mut self) {
+        self.tasks.join_next().await;
     }
 }
