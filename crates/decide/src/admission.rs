@@ -80,7 +80,8 @@ fn host_ports(pod: &Pod, others: &[&Pod]) -> Result<(), Rejection> {
 }
 
 fn ports(pod: &Pod) -> impl Iterator<Item = &Port> {
-    pod.containers.iter().flat_map(|container| &container.ports).filter(|port| port.host_port.is_some())
+    let ports = pod.lasting_containers().flat_map(|container| &container.ports);
+    ports.filter(|port| port.host_port.is_some())
 }
 
 fn clash(one: &Port, other: &Port) -> bool {
@@ -91,8 +92,8 @@ fn clash(one: &Port, other: &Port) -> bool {
 }
 
 fn resources(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<(), Rejection> {
-    let wanted = requests(pod);
-    let used = others.iter().map(|other| requests(other)).fold(Resources::default(), sum);
+    let wanted = pod.requests();
+    let used = others.iter().map(|other| other.requests()).fold(Resources::default(), Resources::plus);
     let has = &capacity.allocatable;
     let pods = u64::try_from(others.len()).unwrap_or(u64::MAX);
     let checks = [
@@ -117,22 +118,4 @@ fn resources(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<(), Reje
         }
     }
     Ok(())
-}
-
-/// What a pod asks for: its containers together, and its overhead.
-#[must_use]
-pub fn requests(pod: &Pod) -> Resources {
-    pod.containers.iter().map(|container| container.requests).fold(pod.overhead, sum)
-}
-
-fn sum(one: Resources, other: Resources) -> Resources {
-    let add = |a: Option<u64>, b: Option<u64>| match (a, b) {
-        (None, None) => None,
-        (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
-    };
-    Resources {
-        cpu_millis: add(one.cpu_millis, other.cpu_millis),
-        memory_bytes: add(one.memory_bytes, other.memory_bytes),
-        ephemeral_storage_bytes: add(one.ephemeral_storage_bytes, other.ephemeral_storage_bytes),
-    }
 }

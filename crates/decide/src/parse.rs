@@ -5,6 +5,7 @@
 
 mod container;
 mod field;
+mod restart;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -15,8 +16,10 @@ use crate::quantity;
 use crate::report::Report;
 use crate::support::{self, Remarks, UNSUPPORTED};
 use crate::time::before;
+use container::OfPod;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use restart::List;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -69,11 +72,13 @@ fn read(api: &Arc<api::Pod>) -> Result<Pod, Rejection> {
     operating_system(spec)?;
     let volumes = volume::volumes(spec.volumes.as_deref().unwrap_or_default())?;
     remarks.ignored.extend(volume::limits_that_do_not_hold(&volumes));
-    let host_network = spec.host_network.unwrap_or(false);
-    let read_container = |(index, one)| container::container(one, &format!("spec.containers[{index}]"), host_network);
-    let containers = spec.containers.iter().enumerate().map(read_container).collect::<Result<Vec<_>, _>>()?;
-    unique("spec.containers", containers.iter().map(|container| container.name.as_str()))?;
-    container::mounts_have_volumes(&containers, &volumes)?;
+    let of_pod = OfPod { host_network: spec.host_network.unwrap_or(false), restart_policy: restart_policy(spec)? };
+    let read_containers = |list, containers: &[api::Container]| container::containers(containers, list, of_pod);
+    let init_containers = read_containers(List::Init, spec.init_containers.as_deref().unwrap_or_default())?;
+    let containers = read_containers(List::Main, &spec.containers)?;
+    let all = || init_containers.iter().chain(&containers);
+    unique("the containers of spec", all().map(|container| container.name.as_str()))?;
+    container::mounts_have_volumes(all(), &volumes)?;
     Ok(Pod {
         uid,
         name,
@@ -81,8 +86,9 @@ fn read(api: &Arc<api::Pod>) -> Result<Pod, Rejection> {
         labels: metadata.labels.clone().unwrap_or_default(),
         annotations: metadata.annotations.clone().unwrap_or_default(),
         created_at: metadata.creation_timestamp.as_ref().map(|at| at.0),
-        restart_policy: restart_policy(spec)?,
+        init_containers,
         containers: Containers::new(containers).ok_or_else(|| invalid("spec.containers is empty"))?,
+        ephemeral_containers: Vec::new(),
         volumes,
         grace: seconds(spec.termination_grace_period_seconds.unwrap_or(30)),
         deletion: deletion(api),
@@ -139,10 +145,8 @@ fn operating_system(spec: &api::PodSpec) -> Result<(), Rejection> {
 
 fn restart_policy(spec: &api::PodSpec) -> Result<RestartPolicy, Rejection> {
     match spec.restart_policy.as_deref() {
-        None | Some("" | "Always") => Ok(RestartPolicy::Always),
-        Some("OnFailure") => Ok(RestartPolicy::OnFailure),
-        Some("Never") => Ok(RestartPolicy::Never),
-        Some(other) => Err(unsupported_value("spec.restartPolicy", other, "Always, OnFailure or Never")),
+        None | Some("") => Ok(RestartPolicy::Always),
+        Some(text) => restart::policy(text, "spec.restartPolicy"),
     }
 }
 

@@ -25,14 +25,15 @@ impl QosClass {
     }
 }
 
-/// The class of `pod`; only CPU and memory count.
+/// The class of `pod`; only CPU and memory count, and ephemeral containers do not.
 #[must_use]
 pub fn class(pod: &Pod) -> QosClass {
     let asks = |amounts: &Resources| set(amounts.cpu_millis) || set(amounts.memory_bytes);
-    if !pod.containers.iter().any(|container| asks(&container.requests) || asks(&container.limits)) {
+    let containers = || pod.init_containers.iter().chain(&pod.containers);
+    if !containers().any(|container| asks(&container.requests) || asks(&container.limits)) {
         return QosClass::BestEffort;
     }
-    let guaranteed = pod.containers.iter().all(|container| {
+    let guaranteed = containers().all(|container| {
         let (requests, limits) = (&container.requests, &container.limits);
         set(limits.cpu_millis)
             && set(limits.memory_bytes)

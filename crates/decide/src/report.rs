@@ -1,6 +1,7 @@
 //! Reports: what a Kubernetes Event about a pod will say. The kubelet's own reasons and words stand here, once.
 
 use crate::names::ContainerName;
+use k8s_openapi::api::core::v1 as api;
 use std::time::Duration;
 
 /// Whether an Event is news or trouble.
@@ -55,10 +56,23 @@ impl Report {
         Report { container: Some(container.clone()), ..self }
     }
 
-    /// The Event's `involvedObject.fieldPath`; empty when it concerns the whole pod.
+    /// The `involvedObject.fieldPath` of an Event about `pod`; empty when it concerns the whole pod.
     #[must_use]
-    pub fn field_path(&self) -> String {
-        self.container.as_ref().map_or_else(String::new, |name| format!("spec.containers{{{name}}}"))
+    pub fn field_path(&self, pod: &api::Pod) -> String {
+        let Some(name) = &self.container else {
+            return String::new();
+        };
+        let spec = pod.spec.as_ref();
+        let init = spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
+        let ephemeral = spec.and_then(|spec| spec.ephemeral_containers.as_ref()).into_iter().flatten();
+        let list = if init.into_iter().any(|one| one.name == name.as_str()) {
+            "initContainers"
+        } else if ephemeral.into_iter().any(|one| one.name == name.as_str()) {
+            "ephemeralContainers"
+        } else {
+            "containers"
+        };
+        format!("spec.{list}{{{name}}}")
     }
 }
 

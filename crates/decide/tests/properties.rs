@@ -238,10 +238,8 @@ impl Watched {
                     world.pod.containers.iter().zip(plan.status.container_statuses.iter().flatten())
                 {
                     let state = status.state.as_ref().unwrap();
-                    let rests = state
-                        .terminated
-                        .as_ref()
-                        .is_some_and(|end| !world.pod.restart_policy.restarts_after(end.exit_code));
+                    let rests =
+                        state.terminated.as_ref().is_some_and(|end| !container.restart.restarts_after(end.exit_code));
                     assert!(state.running.is_some() || rests, "{}: {state:?}", container.name);
                 }
             }

@@ -87,14 +87,14 @@ impl Effects {
                 Outcome::SandboxRemoved { id, result: gone_is_done(result, "RemovePodSandboxError") }
             }
             Action::PullImage { container, .. } => {
-                let result = match pod.containers.get(&container) {
+                let result = match pod.container(&container) {
                     Some(spec) => self.ensure_image(pod, spec, say).await,
                     None => Err(unknown_container(&container)),
                 };
                 Outcome::ImagePulled { container, result }
             }
             Action::CreateContainer { container, sandbox, attempt, image } => {
-                let result = match pod.containers.get(&container) {
+                let result = match pod.container(&container) {
                     Some(spec) => self.create_container(subject, spec, &sandbox, attempt, &image).await,
                     None => Err(unknown_container(&container)),
                 };

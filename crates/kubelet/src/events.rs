@@ -221,7 +221,7 @@ fn new_event(record: EventRecord, namespace: &str, node_name: &str, now: Time) -
 
 /// A report about a pod, or about one of its containers.
 pub fn about_pod(pod: &Pod, report: Report) -> EventRecord {
-    let field_path = Some(report.field_path()).filter(|path| !path.is_empty());
+    let field_path = Some(report.field_path(pod)).filter(|path| !path.is_empty());
     EventRecord {
         about: ObjectReference {
             api_version: Some("v1".to_owned()),

@@ -281,7 +281,7 @@ pub(crate) fn of_files(volume: &FileVolume) -> impl Iterator<Item = (ConfigKind,
 
 /// Names of the ConfigMaps and of the Secrets that a pod refers to, in its own namespace.
 fn references(pod: &Pod) -> (Vec<String>, Vec<String>) {
-    let from_env = pod.containers.iter().flat_map(of_environment);
+    let from_env = pod.all_containers().flat_map(of_environment);
     let from_volumes = pod.volumes.iter().filter_map(|volume| match &volume.source {
         VolumeSource::Files(files) => Some(of_files(files)),
         VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => None,

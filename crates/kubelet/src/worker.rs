@@ -217,7 +217,7 @@ impl Worker {
     }
 
     fn begin(&mut self, action: Action) {
-        self.shared.metrics.begun(&action);
+        self.shared.metrics.begun(&self.pod, &action);
         let task = action.task();
         let (shared, subject) = (Arc::clone(&self.shared), self.subject());
         let (of, if_lost) = (task.clone(), action.clone());
@@ -270,7 +270,7 @@ impl Worker {
             return;
         }
         self.effects.remove(task);
-        self.shared.metrics.ended(&outcome);
+        self.shared.metrics.ended(&self.pod, &outcome);
         if let Listing::UnderWay { overtaken, .. } = &mut self.listing {
             *overtaken |= touches_runtime(&outcome);
         }

@@ -65,7 +65,7 @@ pub fn resource(
 ) -> Result<String, FieldError> {
     let name = wanted.container.as_ref().or(asking);
     let unknown = || FieldError::NoContainer(name.map(ContainerName::to_string).unwrap_or_default());
-    let container = name.and_then(|name| pod.containers.get(name)).ok_or_else(unknown)?;
+    let container = name.and_then(|name| pod.container(name)).ok_or_else(unknown)?;
     let amount = |of: &Resources| match wanted.resource {
         ResourceKind::Cpu => of.cpu_millis,
         ResourceKind::Memory => of.memory_bytes,

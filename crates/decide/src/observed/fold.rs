@@ -51,7 +51,7 @@ impl Observed {
             self.end(pod, EndingCause::Deleted, now);
         }
         self.failures.retain(|task, setback| {
-            let container = task.container.as_ref().and_then(|name| pod.containers.get(name));
+            let container = task.container.as_ref().and_then(|name| pod.container(name));
             setback.image.as_ref().is_none_or(|image| container.is_some_and(|container| container.image == *image))
         });
         let fresh: Vec<Report> = pod.warnings.iter().filter(|one| !self.warned.contains(one)).cloned().collect();
@@ -237,7 +237,7 @@ impl Observed {
                     Report::warning("Failed", format!("Error: {}", failure.reason)).of(container),
                 ];
                 // A pull of an image that the pod has no more use for holds nothing up.
-                if pod.containers.get(container).is_some_and(|container| container.image == name) {
+                if pod.container(container).is_some_and(|container| container.image == name) {
                     self.set_back(pod, task.clone(), failure, now);
                     self.failures.entry(task).and_modify(|setback| setback.image = Some(name));
                 }

@@ -14,7 +14,8 @@ pub(crate) const SCHEME: &str = "wasklet://";
 
 /// The containers `status` knows, none of them held by the runtime as yet.
 pub(super) fn containers(status: &api::PodStatus, now: Timestamp) -> BTreeMap<ContainerName, ContainerObserved> {
-    let statuses = status.container_statuses.iter().flatten();
+    let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+    let statuses = lists.into_iter().flatten().flatten();
     statuses.map(|status| (ContainerName::from(status.name.as_str()), container(status, now))).collect()
 }
 

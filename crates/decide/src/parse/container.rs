@@ -1,10 +1,11 @@
-//! `spec.containers[]` of the API into [`Container`]s.
+//! The containers of a spec, whichever list they stand in, into [`Container`]s.
 
+use super::restart::{List, role_and_restart};
 use super::{field, invalid, path_part, resources, unsupported_value};
 use crate::names::{ContainerName, VolumeName};
 use crate::pod::{
     ConfigKind, Container, EnvFrom, EnvValue, EnvVar, KeyRef, Mount, Port, Protocol, PullPolicy, Rejection, Resources,
-    TerminationMessagePolicy, Volume,
+    RestartPolicy, TerminationMessagePolicy, Volume,
 };
 use k8s_openapi::api::core::v1 as api;
 use std::net::IpAddr;
@@ -12,7 +13,19 @@ use std::net::IpAddr;
 /// Where the termination message is, unless the spec says otherwise.
 const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 
-pub(super) fn container(api: &api::Container, place: &str, host_network: bool) -> Result<Container, Rejection> {
+/// What a pod says of all its containers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OfPod {
+    pub(super) host_network: bool,
+    pub(super) restart_policy: RestartPolicy,
+}
+
+pub(super) fn containers(api: &[api::Container], list: List, of_pod: OfPod) -> Result<Vec<Container>, Rejection> {
+    let place = |index: usize| format!("{}[{index}]", list.place());
+    api.iter().enumerate().map(|(index, one)| container(one, list, of_pod, &place(index))).collect()
+}
+
+fn container(api: &api::Container, list: List, of_pod: OfPod, place: &str) -> Result<Container, Rejection> {
     path_part(&format!("{place}.name"), &api.name)?;
     let image = api.image.clone().unwrap_or_default();
     if image.is_empty() {
@@ -22,8 +35,12 @@ pub(super) fn container(api: &api::Container, place: &str, host_network: bool) -
     let limits = resources(amounts.limits.as_ref(), &format!("{place}.resources.limits"))?;
     let requests = resources(amounts.requests.as_ref(), &format!("{place}.resources.requests"))?;
     let security = api.security_context.as_ref();
+    let (role, restart) = role_and_restart(api, list, of_pod.restart_policy, place)?;
+    let read_port = |one: &_, place: &str| port(one, place, of_pod.host_network);
     Ok(Container {
         name: ContainerName::from(api.name.as_str()),
+        role,
+        restart,
         pull_policy: pull_policy(api, &image, place)?,
         image,
         command: api.command.clone().unwrap_or_default(),
@@ -31,7 +48,7 @@ pub(super) fn container(api: &api::Container, place: &str, host_network: bool) -
         working_dir: api.working_dir.clone().filter(|dir| !dir.is_empty()),
         env: each(api.env.as_ref(), &format!("{place}.env"), env_var)?,
         env_from: each(api.env_from.as_ref(), &format!("{place}.envFrom"), env_from)?,
-        ports: each(api.ports.as_ref(), &format!("{place}.ports"), |one, place| port(one, place, host_network))?,
+        ports: each(api.ports.as_ref(), &format!("{place}.ports"), read_port)?,
         requests: defaulted(requests, limits),
         limits,
         mounts: each(api.volume_mounts.as_ref(), &format!("{place}.volumeMounts"), mount)?,
@@ -65,7 +82,10 @@ fn termination_message_path(api: &api::Container, place: &str) -> Result<String,
 }
 
 /// Every mount must name a volume of the pod.
-pub(super) fn mounts_have_volumes(containers: &[Container], volumes: &[Volume]) -> Result<(), Rejection> {
+pub(super) fn mounts_have_volumes<'a>(
+    containers: impl Iterator<Item = &'a Container>,
+    volumes: &[Volume],
+) -> Result<(), Rejection> {
     for container in containers {
         for mount in &container.mounts {
             if !volumes.iter().any(|volume| volume.name == mount.volume) {

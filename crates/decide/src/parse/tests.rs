@@ -2,8 +2,8 @@
 
 use super::parse;
 use crate::pod::{
-    FieldPath, FileSource, HostPathKind, Pod, Protocol, PullPolicy, Rejection, RestartPolicy, TerminationMessagePolicy,
-    VolumeSource,
+    FieldPath, FileSource, HostPathKind, Pod, Protocol, PullPolicy, Rejection, Restart, RestartPolicy,
+    TerminationMessagePolicy, VolumeSource,
 };
 use crate::report::Report;
 use k8s_openapi::api::core::v1 as api;
@@ -38,7 +38,7 @@ fn check_rejected(pod: Result<Pod, Rejection>, reason: &str, message: &str) {
 #[test]
 fn defaults_are_those_of_the_api() {
     let pod = container("").unwrap();
-    assert_eq!(pod.restart_policy, RestartPolicy::Always);
+    assert!(pod.containers.iter().all(|one| one.restart == Restart::by(RestartPolicy::Always)));
     assert_eq!(pod.grace, Duration::from_secs(30));
     assert!(pod.enable_service_links && pod.warnings.is_empty() && pod.deletion.is_none());
     let container = pod.containers.iter().next().unwrap();

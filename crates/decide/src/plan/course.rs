@@ -60,7 +60,7 @@ impl Course {
         if let Some(end) = active_until(pod, observed).filter(|end| *end <= now) {
             return wind_down(Because::DeadlineExceeded, after(end, pod.grace));
         }
-        if pod.containers.iter().all(|container| is_done(pod, container, observed)) {
+        if pod.containers.iter().all(|container| is_done(container, observed)) {
             return wind_down(Because::Done, grace);
         }
         Course::Run
@@ -92,12 +92,12 @@ pub(super) fn active_until(pod: &Pod, observed: &Observed) -> Option<Timestamp> 
 }
 
 /// Whether the container has ended and its policy lets it rest.
-fn is_done(pod: &Pod, container: &Container, observed: &Observed) -> bool {
+fn is_done(container: &Container, observed: &Observed) -> bool {
     let known = observed.container(&container.name);
     let exit = known.and_then(|known| known.newest()).and_then(|newest| newest.exit());
     let nothing_else_runs = known.is_none_or(|known| known.alive().next().is_none());
     nothing_else_runs
-        && exit.is_some_and(|exit| !pod.restart_policy.restarts_after(exit.code))
+        && exit.is_some_and(|exit| !container.restart.restarts_after(exit.code))
         && !observed.is_in_flight(TaskKind::CreateContainer, Some(&container.name))
         && !observed.is_in_doubt(TaskKind::StartContainer, Some(&container.name))
 }

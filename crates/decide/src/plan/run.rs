@@ -2,7 +2,7 @@
 
 use super::draft::Draft;
 use super::{Action, TaskKind, Waiting};
-use crate::observed::{Exit, Instance, InstanceState, Sandbox, SandboxState, Setback, VolumeState};
+use crate::observed::{Instance, InstanceState, Sandbox, SandboxState, Setback, VolumeState};
 use crate::pod::Container;
 use crate::report::Report;
 use crate::time::{Timestamp, after};
@@ -72,7 +72,7 @@ fn need<'a>(draft: &Draft<'a>, container: &Container) -> Need<'a> {
             Some(why) => Need::Stop(newest, why),
             None => Need::Nothing,
         },
-        InstanceState::Exited(exit) if !draft.pod.restart_policy.restarts_after(exit.code) => Need::Nothing,
+        InstanceState::Exited(exit) if !container.restart.restarts_after(exit.code) => Need::Nothing,
         InstanceState::Exited(exit) => {
             let wait = known.streak.wait(&container.image, exit.started_at, exit.finished_at);
             let until = after(exit.finished_at, wait);
@@ -108,7 +108,7 @@ fn stop_what_must_not_run(draft: &mut Draft<'_>, needs: &[(&Container, Need<'_>)
     }
     // What the spec does not name (any more) has no business here.
     let observed = draft.observed;
-    for (name, instance) in observed.alive().filter(|(name, _)| draft.pod.containers.get(name).is_none()) {
+    for (name, instance) in observed.alive().filter(|(name, _)| draft.pod.container(name).is_none()) {
         draft.stop(name, instance, deadline, "the spec has no such container", format!("Stopping container {name}"));
     }
 }
@@ -173,7 +173,7 @@ fn explain(draft: &mut Draft<'_>, container: &Container, need: &Need<'_>) {
     if newest.is_some_and(|newest| matches!(newest.state, InstanceState::Running { .. } | InstanceState::Unknown)) {
         return;
     }
-    let done = newest.and_then(Instance::exit).is_some_and(|exit| !restarts(draft, exit));
+    let done = newest.and_then(Instance::exit).is_some_and(|exit| !container.restart.restarts_after(exit.code));
     if done {
         return;
     }
@@ -195,10 +195,6 @@ fn explain(draft: &mut Draft<'_>, container: &Container, need: &Need<'_>) {
     if let Some(waiting) = waiting {
         draft.wait(name, waiting);
     }
-}
-
-fn restarts(draft: &Draft<'_>, exit: &Exit) -> bool {
-    draft.pod.restart_policy.restarts_after(exit.code)
 }
 
 fn crash_loop(draft: &Draft<'_>, container: &Container, until: Timestamp, wait: Duration) -> Waiting {

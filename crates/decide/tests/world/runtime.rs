@@ -158,7 +158,7 @@ impl Runtime {
                 Outcome::ImagePulled { container, result: Ok(Image { name: image, id, reference, origin }) }
             }
             Action::CreateContainer { container, sandbox, attempt, image } => {
-                let spec = pod.containers.get(&container).unwrap();
+                let spec = pod.container(&container).unwrap();
                 let instance = Instance {
                     id: ContainerId::from(self.fresh_id(format!("{container}-{attempt}"))),
                     attempt,

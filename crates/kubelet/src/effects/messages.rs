@@ -53,7 +53,7 @@ pub fn sandbox(
     dns: v1::DnsConfig,
 ) -> v1::PodSandboxConfig {
     let network = if pod.network.host_network { v1::NamespaceMode::Node } else { v1::NamespaceMode::Pod };
-    let ports = pod.containers.iter().flat_map(|container| &container.ports).filter_map(port_mapping);
+    let ports = pod.lasting_containers().flat_map(|container| &container.ports).filter_map(port_mapping);
     v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: pod.name.name.clone(),

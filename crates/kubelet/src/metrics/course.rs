@@ -3,30 +3,32 @@
 use std::time::Duration;
 
 use decide::event::Outcome;
+use decide::names::ContainerName;
 use decide::plan::{Action, Plan, Stage};
+use decide::pod::{Pod, Role};
 
 use super::{ContainerKind, Metrics};
 
 impl Metrics {
     /// An effect begins.
-    pub(crate) fn begun(&self, action: &Action) {
+    pub(crate) fn begun(&self, pod: &Pod, action: &Action) {
         match action {
             Action::RunSandbox { .. } => self.pod_starting(),
-            Action::StartContainer { .. } => self.container_starting(ContainerKind::Container),
+            Action::StartContainer { container, .. } => self.container_starting(kind(pod, container)),
             _ => {}
         }
     }
 
     /// An effect has ended.
-    pub(crate) fn ended(&self, outcome: &Outcome) {
-        let failure = match outcome {
-            Outcome::ImagePulled { result, .. } => result.as_ref().err(),
-            Outcome::ContainerCreated { result, .. } => result.as_ref().err(),
-            Outcome::ContainerStarted { result, .. } => result.as_ref().err(),
-            _ => None,
+    pub(crate) fn ended(&self, pod: &Pod, outcome: &Outcome) {
+        let (container, failure) = match outcome {
+            Outcome::ImagePulled { container, result } => (container, result.as_ref().err()),
+            Outcome::ContainerCreated { container, result, .. } => (container, result.as_ref().err()),
+            Outcome::ContainerStarted { container, result, .. } => (container, result.as_ref().err()),
+            _ => return,
         };
         if let Some(failure) = failure {
-            self.container_start_failed(ContainerKind::Container, failure.reason);
+            self.container_start_failed(kind(pod, container), failure.reason);
         }
     }
 
@@ -43,5 +45,14 @@ impl Metrics {
         if was_starting && plan.stage == Stage::Running {
             self.pod_started(seen_for);
         }
+    }
+}
+
+/// The list of `pod` that `container` stands in.
+fn kind(pod: &Pod, container: &ContainerName) -> ContainerKind {
+    match pod.container(container).map(|container| container.role) {
+        Some(Role::Init | Role::Sidecar) => ContainerKind::Init,
+        Some(Role::Ephemeral) => ContainerKind::Ephemeral,
+        Some(Role::Main) | None => ContainerKind::Container,
     }
 }

@@ -67,7 +67,9 @@ impl Pods for View {
 
     fn is_running(&self, pod: &Pod, container_id: &str) -> bool {
         let Some(row) = self.row(pod) else { return false };
-        row.status.container_statuses.iter().flatten().any(|status| {
+        let status = &row.status;
+        let lists = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+        lists.into_iter().flatten().flatten().any(|status| {
             let id = status.container_id.as_deref().and_then(|id| id.split_once("://"));
             let ended = status.state.as_ref().is_some_and(|state| state.terminated.is_some());
             id.is_some_and(|(_, id)| id == container_id) && !ended

@@ -32,7 +32,6 @@ pub(super) fn set_up(directory: &Path, memory: Option<Option<u64>>) -> Result<()
 /// The least of: the volume's limit, what the pod's containers may use together if each is limited, and what the node
 /// has to give.
 pub(super) fn tmpfs_size(pod: &Pod, limit: Option<u64>, options: &VolumeOptions) -> Option<u64> {
-    let of_containers = pod.containers.iter().map(|container| container.limits.memory_bytes).sum::<Option<u64>>();
     let of_node = options.allocatable.borrow().memory_bytes;
-    [limit, of_containers, of_node].into_iter().flatten().min()
+    [limit, pod.memory_limit(), of_node].into_iter().flatten().min()
 }
