@@ -25,6 +25,10 @@ use crate::wasklet::stdio_server::{Stdio, StdioServer};
 /// The largest message either end accepts, in bytes. The kubelet's own limit for CRI is the same.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
+/// What stdout and stderr of an ExecSync hold together, in bytes; a runtime discards the rest. CRI's limit is that of a
+/// message, which the answer must fit with its other fields.
+pub const MAX_EXEC_OUTPUT_BYTES: usize = MAX_MESSAGE_BYTES - 1024;
+
 /// How long a dial of a Unix socket may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -64,6 +64,22 @@ impl CallError {
     }
 }
 
+/// Why a command in a container gave no exit code.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ExecError {
+    /// It ran longer than it may. The runtime has stopped it, unless it gave no answer at all.
+    #[error("command {command:?} timed out")]
+    TimedOut {
+        /// The command, its words joined by spaces.
+        command: String,
+        /// How long it could run.
+        limit: Duration,
+    },
+    /// The call failed: there is no such container, it does not run, or it has no such command.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
 /// A runtime as the kubelet sees it. Clones share one connection.
 #[derive(Clone)]
 pub struct Client {

@@ -22,6 +22,7 @@ use crate::client::Client;
 
 mod calls;
 mod container;
+mod exec;
 mod images;
 mod log;
 mod runtime;
@@ -32,7 +33,7 @@ mod stats;
 mod stdio;
 
 pub use calls::Call;
-pub use script::{Outcome, Script};
+pub use script::{Exec, Outcome, Script};
 
 use state::{Feed, State};
 

@@ -20,8 +20,8 @@ pub mod suite;
 pub mod v1;
 pub mod wasklet;
 
-pub use channel::{EndpointError, in_memory, routes, unix};
-pub use client::{CallError, Client, Observer};
+pub use channel::{EndpointError, MAX_EXEC_OUTPUT_BYTES, in_memory, routes, unix};
+pub use client::{CallError, Client, ExecError, Observer};
 pub use socket::{SocketError, UnixSocket, serve_unix};
 pub use tonic::service::Routes;
 pub use tonic::transport::Channel;

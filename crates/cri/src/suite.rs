@@ -17,6 +17,7 @@ use crate::client::{CallError, Client};
 
 pub mod container;
 pub mod event;
+pub mod exec;
 pub mod image;
 pub mod log;
 mod pod;
@@ -49,6 +50,10 @@ pub struct SuiteImages {
     /// Writes its arguments and, as `KEY=VALUE`, its environment to standard output, a line each, and exits 0. None where
     /// there is no such image: then that one check is passed over.
     pub shows_itself: Option<String>,
+    /// Sleeps until it is stopped when its command is `park`. Else, by the first word of its command: `show` writes its
+    /// arguments and environment as `shows_itself` does and exits 0, `fail` writes a line to standard error and exits 7,
+    /// `spin` computes without end. None where there is no such image: then the checks of commands are passed over.
+    pub executes: Option<String>,
     /// A well-formed name of an image that does not exist, in a registry that answers.
     pub missing: String,
 }
@@ -133,6 +138,10 @@ checks! {
     container::running_it_has_stats,
     container::a_moved_log_is_reopened,
     container::an_unknown_container_is_not_found,
+    exec::a_command_gives_its_output_and_its_exit_code,
+    exec::a_command_past_its_limit_is_stopped,
+    exec::the_end_of_the_container_ends_its_commands,
+    exec::only_a_running_container_runs_commands,
     event::a_whole_life_is_told,
 }
 

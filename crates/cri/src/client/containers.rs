@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::oneshot;
+use tonic::Code;
 
-use super::{CallError, Client, failed, incomplete};
+use super::{CallError, Client, ExecError, failed, incomplete};
 use crate::v1;
 use crate::wasklet::AttachRequest;
 use crate::wasklet::attach_response::Output;
@@ -123,6 +124,61 @@ impl Client {
         let request = v1::ReopenContainerLogRequest { container_id: id.to_owned() };
         self.call("ReopenContainerLog", id, self.runtime.clone().reopen_container_log(request)).await?;
         Ok(())
+    }
+
+    /// Changes the limits of a container that is created or running. What is 0 or empty in `resources` stays as it is; a
+    /// limit below 0 is none.
+    ///
+    /// # Errors
+    /// The call failed; the limits are then those from before.
+    pub async fn update_container_resources(
+        &self,
+        id: &str,
+        resources: v1::LinuxContainerResources,
+    ) -> Result<(), CallError> {
+        let request = v1::UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(resources),
+            ..v1::UpdateContainerResourcesRequest::default()
+        };
+        self.call("UpdateContainerResources", id, self.runtime.clone().update_container_resources(request)).await?;
+        Ok(())
+    }
+
+    /// Runs a command in a running container and gives its end, with what it wrote: of both streams together at most
+    /// [`MAX_EXEC_OUTPUT_BYTES`](crate::MAX_EXEC_OUTPUT_BYTES), the rest is discarded. Past `limit` (rounded up to whole seconds; zero is no limit) the
+    /// command is stopped. The call may take `limit` beyond the usual timeout; one without a limit takes what it takes.
+    ///
+    /// # Errors
+    /// The command ran longer than it may, or the call failed. A command that ends with an exit code other than 0 is no
+    /// error.
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<v1::ExecSyncResponse, ExecError> {
+        const CALL: &str = "ExecSync";
+        let limit_seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
+        let request = v1::ExecSyncRequest {
+            container_id: id.to_owned(),
+            cmd: command.to_vec(),
+            timeout: i64::try_from(limit_seconds).unwrap_or(i64::MAX),
+        };
+        let mut runtime = self.runtime.clone();
+        let answer = runtime.exec_sync(request);
+        let answered = if limit_seconds == 0 {
+            self.heard(CALL, id, answer).await
+        } else {
+            let within = self.request_timeout.saturating_add(Duration::from_secs(limit_seconds));
+            self.within(within, CALL, id, answer).await
+        };
+        answered.map_err(|error| match error.code() {
+            Code::DeadlineExceeded => {
+                ExecError::TimedOut { command: command.join(" "), limit: Duration::from_secs(limit_seconds) }
+            }
+            _ => ExecError::Call(error),
+        })
     }
 
     /// Joins the standard streams of a container that is created or running. The end of `stdin` ends the container's

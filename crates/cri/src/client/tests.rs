@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::channel;
-use crate::fake::{Fake, Outcome};
+use crate::fake::{Exec, Fake, Outcome};
 use crate::v1;
 use crate::wasklet::attach_response::Output;
 
@@ -80,6 +80,37 @@ async fn a_pull_may_take_its_time() {
     let spec = v1::ImageSpec { image: "big".into(), ..v1::ImageSpec::default() };
     let image_ref = fake.client().pull_image(spec, None, None).await.unwrap();
     assert!(image_ref.starts_with("sha256:"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_runs_too_long_is_told_from_a_call_that_failed() {
+    let fake = Fake::new();
+    fake.script().on_exec("web", &["probe"], Exec::Hang);
+    let client = fake.client();
+    let id = running(&fake, &client, "web").await;
+    let command = ["probe".to_owned()];
+    let began = Instant::now();
+    let error = client.exec_sync(&id, &command, Duration::from_millis(1500)).await.unwrap_err();
+    assert_eq!(error.to_string(), "command \"probe\" timed out");
+    assert!(matches!(error, ExecError::TimedOut { limit, .. } if limit == Duration::from_secs(2)), "{error:?}");
+    assert_eq!(began.elapsed().as_secs(), 2, "the limit, in whole seconds");
+
+    let error = client.exec_sync("c1", &command, Duration::from_secs(1)).await.unwrap_err();
+    assert!(matches!(&error, ExecError::Call(call) if call.is_not_found()), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_without_an_answer_ends_unless_it_has_no_limit() {
+    let fake = Fake::new();
+    fake.script().on_exec("web", &["probe"], Exec::exit(0)).delay("ExecSync", 10 * REQUEST_TIMEOUT);
+    let client = fake.client();
+    let id = running(&fake, &client, "web").await;
+    let began = Instant::now();
+    let error = client.exec_sync(&id, &["probe".to_owned()], Duration::from_secs(5)).await.unwrap_err();
+    assert!(matches!(error, ExecError::TimedOut { .. }), "{error:?}");
+    assert_eq!(began.elapsed(), REQUEST_TIMEOUT + Duration::from_secs(5));
+    let answer = client.exec_sync(&id, &["probe".to_owned()], Duration::ZERO).await.unwrap();
+    assert_eq!(answer.exit_code, 0);
 }
 
 #[tokio::test]

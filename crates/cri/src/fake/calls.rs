@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// CRI's calls that change something.
-const CHANGING: [&str; 11] = [
+/// CRI's calls that change something. A command does, for all that anyone knows.
+const CHANGING: [&str; 13] = [
     "RunPodSandbox",
     "StopPodSandbox",
     "RemovePodSandbox",
@@ -11,6 +11,8 @@ const CHANGING: [&str; 11] = [
     "StartContainer",
     "StopContainer",
     "RemoveContainer",
+    "UpdateContainerResources",
+    "ExecSync",
     "PullImage",
     "RemoveImage",
     "ReopenContainerLog",
@@ -39,7 +41,8 @@ const LOOKING: [&str; 13] = [
 pub struct Call {
     /// CRI's name of it.
     pub call: &'static str,
-    /// What it was about: a pod's or a container's name, an image, or, for what the runtime does not know, the id.
+    /// What it was about: a pod's or a container's name, an image, or, for what the runtime does not know, the id. For a
+    /// command the container's name and the command, as in `web cat /ready`.
     pub object: String,
 }
 

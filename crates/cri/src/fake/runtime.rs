@@ -142,6 +142,19 @@ impl RuntimeService for Fake {
         }))
     }
 
+    async fn update_container_resources(
+        &self,
+        request: Request<v1::UpdateContainerResourcesRequest>,
+    ) -> Result<Response<v1::UpdateContainerResourcesResponse>, Status> {
+        let request = request.into_inner();
+        self.update_resources(&request.container_id, request.linux.unwrap_or_default()).await?;
+        Ok(Response::new(v1::UpdateContainerResourcesResponse {}))
+    }
+
+    async fn exec_sync(&self, request: Request<v1::ExecSyncRequest>) -> Result<Response<v1::ExecSyncResponse>, Status> {
+        self.exec(request.into_inner()).await.map(Response::new)
+    }
+
     async fn reopen_container_log(
         &self,
         request: Request<v1::ReopenContainerLogRequest>,

@@ -37,9 +37,40 @@ impl Outcome {
     }
 }
 
+/// What comes of a command run in a container.
+#[derive(Debug, Clone)]
+pub enum Exec {
+    /// It ends at once.
+    Exit {
+        /// Its exit code.
+        code: i32,
+        /// What it writes to its standard output.
+        stdout: String,
+        /// What it writes to its standard error.
+        stderr: String,
+    },
+    /// It runs until its time is over or its container ends (137).
+    Hang,
+    /// It cannot be run.
+    Fail(Status),
+}
+
+impl Exec {
+    /// It ends with `code` and writes nothing.
+    #[must_use]
+    pub fn exit(code: i32) -> Self {
+        Self::says(code, "")
+    }
+
+    /// It writes `stdout` and ends with `code`.
+    #[must_use]
+    pub fn says(code: i32, stdout: &str) -> Self {
+        Self::Exit { code, stdout: stdout.to_owned(), stderr: String::new() }
+    }
+}
+
 /// What is to happen; each line holds from the moment it is said.
 #[derive(Debug, Clone, Copy)]
-
 pub struct Script<'a> {
     fake: &'a Fake,
 }
@@ -97,6 +128,19 @@ impl<'a> Script<'a> {
         state.images.publish(image);
         state.outcomes.entry(image.to_owned()).or_default().shows_itself = true;
         drop(state);
+        self
+    }
+
+    /// What comes of every run of `command` in a container of `image`. A command of which nothing is said cannot be run.
+    pub fn on_exec(self, image: &str, command: &[&str], exec: Exec) -> Self {
+        self.fake.state().execs_of(image, command).always = Some(exec);
+        self
+    }
+
+    /// What comes of the next run of `command` in a container of `image` that has nothing yet; said twice, of the next
+    /// two.
+    pub fn on_next_exec(self, image: &str, command: &[&str], exec: Exec) -> Self {
+        self.fake.state().execs_of(image, command).next.push_back(exec);
         self
     }
 

@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::calls::Call;
 use super::images::Images;
-use super::script::Outcome;
+use super::script::{Exec, Outcome};
 use crate::v1::{self, ContainerEventType, ContainerState, PodSandboxState};
 
 /// Where addresses come from until the kubelet tells a range.
@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) containers: BTreeMap<String, Container>,
     pub(super) images: Images,
     pub(super) outcomes: BTreeMap<String, Starts>,
+    /// By image and command.
+    pub(super) execs: BTreeMap<(String, Vec<String>), Execs>,
     pub(super) faults: BTreeMap<&'static str, VecDeque<Status>>,
     pub(super) delays: BTreeMap<&'static str, Duration>,
     pub(super) calls: Vec<Call>,
@@ -38,6 +40,7 @@ impl Default for State {
             containers: BTreeMap::new(),
             images: Images::default(),
             outcomes: BTreeMap::new(),
+            execs: BTreeMap::new(),
             faults: BTreeMap::new(),
             delays: BTreeMap::new(),
             calls: Vec::new(),
@@ -61,6 +64,13 @@ impl Default for Starts {
     fn default() -> Self {
         Self { next: VecDeque::new(), always: Outcome::RunForever, lines: Vec::new(), shows_itself: false }
     }
+}
+
+/// What the script says of a command.
+#[derive(Debug, Default)]
+pub(super) struct Execs {
+    pub(super) next: VecDeque<Exec>,
+    pub(super) always: Option<Exec>,
 }
 
 #[derive(Debug)]
@@ -129,6 +139,12 @@ pub(super) fn reason_of(code: i32) -> &'static str {
 impl State {
     pub(super) fn next_fault(&mut self, call: &str) -> Option<Status> {
         self.faults.get_mut(call)?.pop_front()
+    }
+
+    pub(super) fn execs_of(&mut self, image: &str, command: &[&str]) -> &mut Execs {
+        let command = command.iter().copied().map(str::to_owned).collect();
+        self.images.publish(image);
+        self.execs.entry((image.to_owned(), command)).or_default()
     }
 
     pub(super) fn next_number(&mut self) -> u32 {
@@ -276,6 +292,11 @@ impl Container {
             labels: self.config.labels.clone(),
             annotations: self.config.annotations.clone(),
             mounts: self.config.mounts.clone(),
+            resources: self
+                .config
+                .linux
+                .as_ref()
+                .map(|linux| v1::ContainerResources { linux: linux.resources.clone(), windows: None }),
             log_path: self.log.as_ref().map(|log| log.display().to_string()).unwrap_or_default(),
             ..v1::ContainerStatus::default()
         };

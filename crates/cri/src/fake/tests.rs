@@ -75,6 +75,26 @@ async fn outcomes_come_in_turn_and_then_stay() {
 }
 
 #[tokio::test]
+async fn commands_come_in_turn_and_then_stay() {
+    let fake = Fake::new();
+    fake.script().on_exec("web", &["cat", "/ready"], Exec::says(0, "yes")).on_next_exec(
+        "web",
+        &["cat", "/ready"],
+        Exec::Fail(Status::internal("no fork")),
+    );
+    let client = fake.client();
+    let (_, id) = created(&fake, &client, "web").await;
+    client.start_container(&id).await.unwrap();
+    let ready = ["cat".to_owned(), "/ready".to_owned()];
+    let limit = Duration::from_secs(1);
+    assert!(client.exec_sync(&id, &ready, limit).await.unwrap_err().to_string().contains("ExecSync"));
+    assert_eq!(client.exec_sync(&id, &ready, limit).await.unwrap().stdout, b"yes");
+    let unsaid = client.exec_sync(&id, &["ls".to_owned()], limit).await;
+    assert!(matches!(unsaid, Err(crate::ExecError::Call(error)) if error.message().contains("no command \"ls\"")));
+    assert_eq!(fake.changes().last().unwrap(), "ExecSync main ls");
+}
+
+#[tokio::test]
 async fn a_fault_strikes_once() {
     let fake = Fake::new();
     fake.script().image("web").fail_next("PullImage", Status::unavailable("registry is down"));

@@ -12,10 +12,11 @@ use crate::names::{CONTAINER_NAME, POD_UID};
 use crate::v1::{ContainerFilter, ContainerState, ContainerStateValue, KeyValue};
 
 /// What a kill may take beyond the grace, on a machine that is busy with the rest of the tests.
-const MARGIN: Duration = Duration::from_secs(10);
+pub(super) const MARGIN: Duration = Duration::from_secs(10);
 
 /// What CRI leaves open: how a call is refused that comes at the wrong time.
-const WRONG_TIME: [Code; 4] = [Code::FailedPrecondition, Code::AlreadyExists, Code::InvalidArgument, Code::Unknown];
+pub(super) const WRONG_TIME: [Code; 4] =
+    [Code::FailedPrecondition, Code::AlreadyExists, Code::InvalidArgument, Code::Unknown];
 
 /// Create, start, exit 0, and what it wrote is at `log_directory/log_path` in CRI's format.
 ///

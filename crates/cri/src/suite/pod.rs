@@ -63,6 +63,11 @@ impl<'a> Pod<'a> {
         Ok(Self { seam, id, identity, config, logs })
     }
 
+    /// The runtime it is in.
+    pub(super) fn seam(&self) -> &'a Seam {
+        self.seam
+    }
+
     /// What a container `name` of `image` is made from.
     pub(super) fn container(&self, name: &str, image: &str) -> Checked<v1::ContainerConfig> {
         let annotations = ContainerAnnotations { hash: "1".to_owned(), ..Default::default() };

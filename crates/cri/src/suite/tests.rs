@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::channel;
-use crate::fake::{Fake, Outcome};
+use crate::fake::{Exec, Fake, Outcome};
 use crate::socket::UnixSocket;
 
 /// A fake with one image for each thing the suite asks for.
@@ -13,6 +13,7 @@ fn fake() -> (Fake, SuiteImages) {
         parked: "suite/parked:1".to_owned(),
         spins: "suite/spins:1".to_owned(),
         shows_itself: Some("suite/shows-itself:1".to_owned()),
+        executes: Some("suite/executes:1".to_owned()),
         missing: "suite/missing:1".to_owned(),
     };
     let fake = Fake::new();
@@ -23,7 +24,20 @@ fn fake() -> (Fake, SuiteImages) {
         .on_start(&images.parked, Outcome::RunForever)
         .on_start(&images.spins, Outcome::IgnoreStop)
         .on_start("suite/shows-itself:1", Outcome::exit(0))
-        .shows_arguments_and_environment("suite/shows-itself:1");
+        .shows_arguments_and_environment("suite/shows-itself:1")
+        .on_start("suite/executes:1", Outcome::RunForever)
+        .on_exec("suite/executes:1", &["show"], Exec::exit(0))
+        .on_exec(
+            "suite/executes:1",
+            &["show", "--greeting", "hello world"],
+            Exec::says(0, "show\n--greeting\nhello world\nSUITE_WORD=a=b c\n"),
+        )
+        .on_exec(
+            "suite/executes:1",
+            &["fail"],
+            Exec::Exit { code: 7, stdout: String::new(), stderr: "it failed\n".to_owned() },
+        )
+        .on_exec("suite/executes:1", &["spin"], Exec::Hang);
     (fake, images)
 }
 
@@ -54,7 +68,7 @@ type Spoil = fn(&Fake, &SuiteImages);
 /// A suite that nothing fails would say nothing: each of these runtimes is wrong in one way.
 #[tokio::test]
 async fn a_wrong_runtime_is_found_out() {
-    let wrong: [(&str, &str, Spoil); 6] = [
+    let wrong: [(&str, &str, Spoil); 8] = [
         ("container::it_runs_to_its_end_and_leaves_a_log", "exit code 1", |fake, images| {
             fake.script().on_start(&images.exits_zero, Outcome::exit(1));
         }),
@@ -63,6 +77,12 @@ async fn a_wrong_runtime_is_found_out() {
         }),
         ("container::a_parked_guest_stops", "a call that must succeed", |fake, images| {
             fake.script().on_start(&images.parked, Outcome::FailStart("no entry".to_owned()));
+        }),
+        ("exec::a_command_gives_its_output_and_its_exit_code", "exit code 1", |fake, _| {
+            fake.script().on_exec("suite/executes:1", &["fail"], Exec::exit(1));
+        }),
+        ("exec::a_command_past_its_limit_is_stopped", "a spinning command gave", |fake, _| {
+            fake.script().on_exec("suite/executes:1", &["spin"], Exec::exit(0));
         }),
         ("image::a_pull_of_a_missing_image_names_it", "succeeded", |fake, images| {
             fake.script().image(&images.missing);

@@ -15,6 +15,7 @@ async fn the_runtime_passes_the_seams_suite() {
             parked: reference("parked"),
             spins: reference("spins"),
             shows_itself: Some(reference("shows-itself")),
+            executes: None,
             missing: node.missing_image(),
         },
     };
