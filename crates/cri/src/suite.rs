@@ -19,6 +19,7 @@ pub mod container;
 pub mod event;
 pub mod exec;
 pub mod image;
+pub mod limits;
 pub mod log;
 mod pod;
 pub mod runtime;
@@ -142,6 +143,7 @@ checks! {
     exec::a_command_past_its_limit_is_stopped,
     exec::the_end_of_the_container_ends_its_commands,
     exec::only_a_running_container_runs_commands,
+    limits::they_change_while_a_container_runs,
     event::a_whole_life_is_told,
 }
 

@@ -20,7 +20,7 @@ use cri::v1;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::container::config::ContainerSpec;
+use crate::container::config::{ContainerSpec, Resources};
 use crate::container::stdio::Stdio;
 use crate::guest::{Exit, Guest};
 use crate::id::{ContainerId, Nanoseconds, SandboxId};
@@ -39,7 +39,9 @@ const PANIC_EXIT_CODE: i32 = 255;
 pub(crate) struct Container {
     pub(crate) id: ContainerId,
     pub(crate) sandbox_id: SandboxId,
+    /// But for its resources, which `resources` tells as they are now.
     pub(crate) spec: ContainerSpec,
+    pub(crate) resources: watch::Receiver<Resources>,
     pub(crate) created_at: Nanoseconds,
     pub(crate) stdio: Arc<Stdio>,
     pub(crate) state: watch::Receiver<State>,
@@ -75,6 +77,8 @@ pub(crate) enum Command {
     /// end is seen in the state.
     /// `heard` says that nothing asked before is still to come.
     Stop { grace: Duration, heard: oneshot::Sender<()> },
+    /// Change the limits.
+    Resize { resources: Resources, answer: oneshot::Sender<Result<(), ServiceError>> },
     /// Go on in a new log file.
     ReopenLog(oneshot::Sender<Result<(), ServiceError>>),
     /// Kill the guest if it runs, and remove all that is left of the container but its log.
@@ -221,7 +225,7 @@ impl Container {
             annotations: self.spec.annotations.clone(),
             mounts: self.spec.mounts.iter().map(v1::Mount::from).collect(),
             log_path: self.spec.log_path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
-            resources: Some(self.spec.resources.into()),
+            resources: Some((*self.resources.borrow()).into()),
             ..Default::default()
         };
         match state {
@@ -236,6 +240,14 @@ impl Container {
             }
         }
         status
+    }
+
+    /// The guest, while it runs.
+    pub(crate) fn guest(&self) -> Result<Arc<Guest>, ServiceError> {
+        match &*self.state.borrow() {
+            State::Running { guest, .. } => Ok(Arc::clone(guest)),
+            other => Err(ServiceError::WrongState { id: self.id.clone(), state: other.name() }),
+        }
     }
 
     /// Ends the guest, with `grace` to do so by itself, and waits for the end. A container that does not run, or that is

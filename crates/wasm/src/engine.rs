@@ -31,6 +31,9 @@ const WARM_SLOTS: u32 = 32;
 /// core instances, one memory and two tables.
 const CORE_INSTANCES_PER_COMPONENT: u32 = 6;
 
+/// Pooled instances kept for commands that run beside HTTP guests, so that a probe waits for no request.
+const COMMAND_INSTANCES: u32 = 32;
+
 /// What [`Engines::new`] needs to know.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
@@ -103,6 +106,8 @@ pub struct Engines {
     pub(crate) codes: Codes,
     /// One permit for each HTTP instance the pool has room for.
     pub(crate) http_instances: Arc<Semaphore>,
+    /// One permit for each instance that is kept for commands beside them.
+    pub(crate) command_instances: Arc<Semaphore>,
     handle: Handle,
     runtime: Mutex<Option<Runtime>>,
     ticker: Arc<Ticker>,
@@ -161,6 +166,7 @@ impl Engines {
             pooled,
             codes,
             http_instances: Arc::new(Semaphore::new(http_instances as usize)),
+            command_instances: Arc::new(Semaphore::new(COMMAND_INSTANCES as usize)),
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
             ticker,
@@ -214,7 +220,9 @@ fn settings() -> Config {
     config
 }
 
-fn pooled_settings(instances: u32) -> Config {
+/// Room for this many instances of HTTP guests at one time, and for the commands beside them.
+fn pooled_settings(http_instances: u32) -> Config {
+    let instances = http_instances.saturating_add(COMMAND_INSTANCES);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))

@@ -7,9 +7,12 @@
 //!               └─ kill, or dropping the Guest: Killed (137) within about one tick
 //! ```
 //! A guest never outlives its [`Guest`], never runs on the caller's tokio runtime, and a panic while it runs ends
-//! this guest only. Nothing here knows of pods, log files or restarts.
+//! this guest only. Beside it run commands ([`exec`]), which end with it. Nothing here knows of pods, log files or
+//! restarts.
 
 mod command;
+pub mod exec;
+mod export;
 mod http;
 mod outcome;
 
@@ -25,18 +28,21 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::code::{Code, Kind, Prepared};
 use crate::engine::Engines;
-use crate::limits::{Limits, Metering};
+use crate::limits::{Limits, MemoryInUse, Metering};
+use crate::wasi::Surroundings;
 use crate::wasi::network::PodNetwork;
 
+pub use export::Refusal;
 pub use outcome::Exit;
 
 use command::Program;
+use exec::COMMANDS;
 
 /// How long the end of a guest waits for its requests to notice.
 const TASKS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -45,7 +51,8 @@ const TASKS_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct GuestSpec {
     /// The compiled code, from [`Engines::code`].
     pub code: Arc<Code>,
-    /// The whole argument vector; the first is the program's own name.
+    /// The whole argument vector; the first is the program's own name, or `#` and the name of an exported function that
+    /// is called with the others.
     pub args: Vec<String>,
     /// The environment, in order. `HOSTNAME` and `PWD` are added from the fields below where they are absent.
     pub env: Vec<(String, String)>,
@@ -77,6 +84,18 @@ pub struct GuestSpec {
 /// channel makes the guest wait; a dropped receiver makes its writes fail as a closed pipe would. The channel
 /// closes when the guest has ended and all it wrote has been handed over, just before its [`Exit`] is known.
 pub type OutputSink = mpsc::Sender<Bytes>;
+
+/// The standard streams of a program.
+pub struct Streams {
+    /// What it reads.
+    pub stdin: Stdin,
+    /// Where its output goes.
+    pub stdout: OutputSink,
+    /// Where its complaints go; with a terminal, a clone of `stdout`.
+    pub stderr: OutputSink,
+    /// Whether it is told that they are a terminal.
+    pub tty: bool,
+}
 
 /// A guest's standard input.
 #[derive(Debug)]
@@ -122,6 +141,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// What the arguments name cannot be run.
+    #[error(transparent)]
+    Program(#[from] Refusal),
     /// The guest runtime has been shut down.
     #[error("the node is shutting down; no guest can be started")]
     ShuttingDown,
@@ -147,9 +169,15 @@ pub struct Usage {
 
 /// A handle on one guest. Dropping it kills the guest.
 pub struct Guest {
-    kind: Kind,
+    engines: Arc<Engines>,
+    code: Arc<Code>,
+    surroundings: Arc<Surroundings>,
     listening: Option<SocketAddr>,
     metering: Arc<Metering>,
+    /// Requests of an HTTP guest, and commands.
+    tasks: TaskTracker,
+    /// A place for each command that may run at one time.
+    commands: Arc<Semaphore>,
     stop: CancellationToken,
     kill: CancellationToken,
     exit: watch::Receiver<Option<Exit>>,
@@ -163,31 +191,31 @@ pub struct Guest {
 pub fn start(engines: &Arc<Engines>, spec: GuestSpec) -> Result<Guest, StartError> {
     let runtime = engines.runtime().ok_or(StartError::ShuttingDown)?;
     let _context = runtime.enter();
-    let code = Arc::clone(&spec.code);
-    let kind = code.kind();
+    let GuestSpec { code, args, env, working_dir, mounts, stdin, stdout, stderr, tty, .. } = spec;
+    let surroundings = Arc::new(Surroundings::new(env, working_dir, mounts, spec.network, spec.hostname));
+    let streams = Streams { stdin, stdout, stderr, tty };
     let metering = Arc::new(Metering::new(&spec.limits, engines.ticker()));
     let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
-    // Tasks beside the main one: requests of an HTTP guest.
     let tasks = TaskTracker::new();
     let mut listening = None;
     let run: BoxFuture<'static, Exit> = match code.prepared() {
-        Prepared::CommandP1(module) => {
-            let program = Program::Module(module.clone());
-            until(stop.clone(), command::prepare(engines, program, spec, Arc::clone(&metering))?).boxed()
-        }
-        Prepared::CommandP2(component) => {
-            let program = Program::Component(component.clone());
-            until(stop.clone(), command::prepare(engines, program, spec, Arc::clone(&metering))?).boxed()
-        }
-        Prepared::HttpP2(proxy) => {
-            let server = http::prepare(engines, proxy.clone(), spec, Arc::clone(&metering), tasks.clone())?;
+        Prepared::HttpP2(proxy) if export::named(&args).is_none() => {
+            let served = http::Served { args, surroundings: Arc::clone(&surroundings), streams, port: spec.http_port };
+            let server = http::prepare(engines, proxy.clone(), served, Arc::clone(&metering), tasks.clone())?;
             listening = Some(server.address());
             server.serve(stop.clone()).boxed()
         }
+        _ => {
+            let program = Program::of(&code, &args)?;
+            let run = command::prepare(program, &args, &surroundings, streams, Arc::clone(&metering))?;
+            until(stop.clone(), run).boxed()
+        }
     };
     let (ended, exit) = watch::channel(None);
-    runtime.spawn(supervise(run, kill.clone(), tasks, ended));
-    Ok(Guest { kind, listening, metering, stop, kill, exit })
+    runtime.spawn(supervise(run, kill.clone(), tasks.clone(), ended));
+    let commands = Arc::new(Semaphore::new(COMMANDS));
+    let engines = Arc::clone(engines);
+    Ok(Guest { engines, code, surroundings, listening, metering, tasks, commands, stop, kill, exit })
 }
 
 /// A command, until it ends or is asked to.
@@ -199,33 +227,48 @@ async fn until(stop: CancellationToken, run: impl Future<Output = Exit>) -> Exit
     }
 }
 
-/// The guest's main task: runs it to its end, which a kill or a panic of ours may be, and then says so.
+/// The guest's main task: runs it to its end, and then says so.
 async fn supervise(
     run: BoxFuture<'static, Exit>,
     kill: CancellationToken,
     tasks: TaskTracker,
     ended: watch::Sender<Option<Exit>>,
 ) {
-    let run = AssertUnwindSafe(run).catch_unwind();
-    let exit = tokio::select! {
-        biased;
-        () = kill.cancelled() => Exit::Killed,
-        exit = run => exit.unwrap_or_else(|panic| Exit::from_panic(panic.as_ref())),
-    };
+    let exit = to_the_end(run, &kill).await;
+    // Its commands end with it.
+    kill.cancel();
     // By now the run is dropped, and what it held is given back; so it is to be with its other tasks, which end at
     // their next yield. One that does not is not waited for.
     tasks.close();
     if tokio::time::timeout(TASKS_TIMEOUT, tasks.wait()).await.is_err() {
-        tracing::warn!("{} requests of a guest outlive it for a moment", tasks.len());
+        tracing::warn!("{} requests or commands of a guest outlive it for a moment", tasks.len());
     }
     ended.send_replace(Some(exit));
+}
+
+/// Runs a program to its end, which a kill or a panic of ours may be.
+async fn to_the_end(run: BoxFuture<'static, Exit>, kill: &CancellationToken) -> Exit {
+    let run = AssertUnwindSafe(run).catch_unwind();
+    tokio::select! {
+        biased;
+        () = kill.cancelled() => Exit::Killed,
+        exit = run => exit.unwrap_or_else(|panic| Exit::from_panic(panic.as_ref())),
+    }
+}
+
+/// Resolves once an end is known. One that nobody will ever tell is that of the guest runtime.
+async fn known(mut exit: watch::Receiver<Option<Exit>>) -> Exit {
+    match exit.wait_for(Option::is_some).await {
+        Ok(exit) => exit.clone().unwrap_or(Exit::Killed),
+        Err(_) => Exit::Killed,
+    }
 }
 
 impl Guest {
     /// What kind of guest this is.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.code.kind()
     }
 
     /// The address an HTTP guest is served on.
@@ -236,14 +279,7 @@ impl Guest {
 
     /// Resolves once the guest has ended, at once if it has; may be called any number of times.
     pub fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
-        let mut exit = self.exit.clone();
-        async move {
-            match exit.wait_for(Option::is_some).await {
-                Ok(exit) => exit.clone().unwrap_or(Exit::Killed),
-                // The task that would have told ended without telling: the guest runtime was shut down.
-                Err(_) => Exit::Killed,
-            }
-        }
+        known(self.exit.clone())
     }
 
     /// How it ended, if it has.
@@ -264,7 +300,15 @@ impl Guest {
         self.kill.cancel();
     }
 
-    /// What it has used so far; CPU time stays readable after the end.
+    /// From now on these are its limits, for what runs already too. A new CPU limit is felt within 100 ms.
+    ///
+    /// # Errors
+    /// It holds more memory than that. Then all limits stay as they were.
+    pub fn set_limits(&self, limits: &Limits) -> Result<(), MemoryInUse> {
+        self.metering.set_limits(limits)
+    }
+
+    /// What it has used so far, its commands included; CPU time stays readable after the end.
     #[must_use]
     pub fn usage(&self) -> Usage {
         Usage { cpu: self.metering.cpu_used(), memory_bytes: self.metering.memory_used() }

@@ -13,6 +13,7 @@ use epoch::Ticker;
 use memory::Memory;
 
 pub(crate) use cpu::{Metered, PollCount, yield_at_ticks};
+pub use memory::MemoryInUse;
 pub(crate) use memory::{MemoryLimitReached, MemoryShared, StoreMemory};
 
 /// Limits of one guest; `None` is no limit.
@@ -34,6 +35,16 @@ pub(crate) struct Metering {
 impl Metering {
     pub(crate) fn new(limits: &Limits, ticker: Arc<Ticker>) -> Self {
         Self { cpu: Cpu::new(limits.cpu_millis), memory: Arc::new(Memory::new(limits.memory_bytes)), ticker }
+    }
+
+    /// From now on these are the limits.
+    ///
+    /// # Errors
+    /// The guest holds more memory than that. Then all limits stay as they were.
+    pub(crate) fn set_limits(&self, limits: &Limits) -> Result<(), MemoryInUse> {
+        self.memory.set_limit(limits.memory_bytes)?;
+        self.cpu.set_limit(limits.cpu_millis);
+        Ok(())
     }
 
     pub(crate) fn cpu_used(&self) -> Duration {

@@ -220,11 +220,13 @@ fn restore(core: &Arc<Core>, sandboxes: Vec<SandboxRecord>, containers: Vec<Cont
 fn restore_container(core: &Arc<Core>, record: ContainerRecord) {
     let exited = container::State::Exited(record.state.after_restart());
     let (state, watched) = watch::channel(exited);
+    let (resources, resources_now) = watch::channel(record.spec.resources);
     let (commands, asked) = mpsc::channel(CONTAINER_COMMANDS);
     let container = Arc::new(Container {
         id: record.id,
         sandbox_id: record.sandbox_id,
         spec: record.spec,
+        resources: resources_now,
         created_at: record.created_at,
         stdio: Arc::new(Stdio::closed()),
         state: watched,
@@ -248,7 +250,7 @@ fn restore_container(core: &Arc<Core>, record: ContainerRecord) {
         tracing::warn!(container = %container.id, error = %chain(&error), "its state is not recorded");
     }
     let span = sandbox.span();
-    let task = container::task::Task { core: Arc::clone(core), sandbox, container, state, commands: asked };
+    let task = container::task::Task { core: Arc::clone(core), sandbox, container, state, resources, commands: asked };
     tokio::spawn(task.run_exited().instrument(span));
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod containers;
 pub(crate) mod error;
 mod events;
+mod exec;
 mod images;
 mod sandboxes;
 mod stats;
@@ -26,7 +27,7 @@ fn not_supported<T>(call: &str, why: &str) -> Answer<T> {
 }
 
 const USE_LIST: &str = "not supported, use the call that lists";
-const NO_EXEC: &str = "running commands in a container is not supported yet";
+const NO_EXEC: &str = "this runtime has no streaming server, use ExecSync";
 const NO_STREAMING: &str = "this runtime has no streaming server, use wasklet.v1.Stdio";
 const NO_FORWARD: &str = "this runtime has no streaming server, connect to the pod's address";
 const NO_CHECKPOINT: &str = "guests cannot be checkpointed";
@@ -136,7 +137,7 @@ impl RuntimeService for Runtime {
         &self,
         request: Request<v1::UpdateContainerResourcesRequest>,
     ) -> Answer<v1::UpdateContainerResourcesResponse> {
-        self.core.update_container_resources(request.into_inner())?;
+        self.core.update_container_resources(request.into_inner()).await?;
         Ok(Response::new(v1::UpdateContainerResourcesResponse {}))
     }
 
@@ -233,8 +234,8 @@ impl RuntimeService for Runtime {
         not_supported("ListPodSandboxMetrics", NO_METRICS)
     }
 
-    async fn exec_sync(&self, _: Request<v1::ExecSyncRequest>) -> Answer<v1::ExecSyncResponse> {
-        not_supported("ExecSync", NO_EXEC)
+    async fn exec_sync(&self, request: Request<v1::ExecSyncRequest>) -> Answer<v1::ExecSyncResponse> {
+        Ok(Response::new(self.core.exec_sync(request.into_inner()).await?))
     }
 
     async fn exec(&self, _: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {

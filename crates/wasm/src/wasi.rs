@@ -25,7 +25,7 @@ use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::guest::{GuestSpec, Mount, StartError, Stdin};
+use crate::guest::{Mount, StartError};
 use crate::limits::StoreMemory;
 use network::{PodNetwork, SocketRecord};
 use outgoing::Outgoing;
@@ -36,7 +36,6 @@ const RESOURCES_PER_STORE: usize = 20_000;
 
 /// What is the same for every store of one guest.
 pub(crate) struct Surroundings {
-    args: Vec<String>,
     env: Vec<(String, String)>,
     working_dir: Option<String>,
     mounts: Vec<Mount>,
@@ -64,21 +63,19 @@ pub(crate) struct Host {
 }
 
 impl Surroundings {
-    /// What of a guest's spec its stores share, beside its standard input and whether that is a terminal.
-    pub(crate) fn of(spec: GuestSpec) -> (Self, Stdin, bool) {
-        let mut surroundings = Self {
-            args: spec.args,
-            env: spec.env,
-            working_dir: spec.working_dir,
-            mounts: spec.mounts,
-            network: spec.network,
-            hostname: spec.hostname.into(),
-        };
+    /// With `HOSTNAME` and `PWD` added to the environment where the container does not set them.
+    pub(crate) fn new(
+        env: Vec<(String, String)>,
+        working_dir: Option<String>,
+        mounts: Vec<Mount>,
+        network: Arc<PodNetwork>,
+        hostname: String,
+    ) -> Self {
+        let mut surroundings = Self { env, working_dir, mounts, network, hostname: hostname.into() };
         surroundings.complete_environment();
-        (surroundings, spec.stdin, spec.tty)
+        surroundings
     }
 
-    /// Adds `HOSTNAME` and `PWD` where the container does not set them.
     fn complete_environment(&mut self) {
         let added = [("HOSTNAME", Some(self.hostname.to_string())), ("PWD", self.working_dir.clone())];
         for (name, value) in added {
@@ -90,10 +87,10 @@ impl Surroundings {
         }
     }
 
-    /// The data of a new store. Opens each mount's directory.
-    pub(crate) fn host(&self, stdio: Stdio, memory: StoreMemory) -> Result<Host, StartError> {
+    /// The data of a new store, with its arguments. Opens each mount's directory.
+    pub(crate) fn host(&self, args: &[String], stdio: Stdio, memory: StoreMemory) -> Result<Host, StartError> {
         let mut builder = WasiCtx::builder();
-        builder.args(&self.args).envs(&self.env).stdin(stdio.input).stdout(stdio.output).stderr(stdio.error);
+        builder.args(args).envs(&self.env).stdin(stdio.input).stdout(stdio.output).stderr(stdio.error);
         if let Some(working_dir) = &self.working_dir {
             builder.initial_cwd(working_dir);
         }

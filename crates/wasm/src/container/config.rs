@@ -172,6 +172,17 @@ fn log_path(directory: Option<&Path>, file: &str) -> Result<Option<PathBuf>, Ser
 }
 
 impl Resources {
+    /// With `change` over them: what is 0 there stays as it is here.
+    pub(crate) fn changed(self, change: Self) -> Self {
+        let or = |new, old| if new == 0 { old } else { new };
+        Self {
+            cpu_period: or(change.cpu_period, self.cpu_period),
+            cpu_quota: or(change.cpu_quota, self.cpu_quota),
+            cpu_shares: or(change.cpu_shares, self.cpu_shares),
+            memory_limit_in_bytes: or(change.memory_limit_in_bytes, self.memory_limit_in_bytes),
+        }
+    }
+
     /// As the guest's limits.
     pub(crate) fn limits(self) -> Limits {
         let period = if self.cpu_period > 0 { self.cpu_period } else { DEFAULT_CPU_PERIOD };
@@ -273,6 +284,15 @@ mod tests {
         assert_eq!(limits(25_000, 100_000, 64 << 20), Limits { cpu_millis: Some(250), memory_bytes: Some(64 << 20) });
         assert_eq!(limits(1, 100_000, 0).cpu_millis, Some(1));
         assert_eq!(limits(i64::MAX, 1, 0).cpu_millis, Some(u32::MAX));
+    }
+
+    #[test]
+    fn a_change_of_resources_leaves_what_it_does_not_name() {
+        let now = Resources { cpu_period: 100_000, cpu_quota: 50_000, cpu_shares: 2, memory_limit_in_bytes: 1 << 20 };
+        assert_eq!(now.changed(Resources::default()), now);
+        let changed = now.changed(Resources { cpu_quota: -1, memory_limit_in_bytes: 2 << 20, ..Resources::default() });
+        assert_eq!(changed.limits(), Limits { cpu_millis: None, memory_bytes: Some(2 << 20) });
+        assert_eq!((changed.cpu_period, changed.cpu_shares), (100_000, 2));
     }
 
     #[test]

@@ -13,12 +13,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::code::Code;
+use crate::container::config::{ContainerSpec, Resources};
 use crate::container::mounts::TerminationMessage;
 use crate::container::stdio::{self, Output, Reopen};
 use crate::container::{Command, Container, ContainerRecord, Exited, State};
 use crate::guest::{self, Exit, Guest, GuestSpec, Mount};
 use crate::id::Nanoseconds;
-use crate::limits::Limits;
 use crate::log::Log;
 use crate::runtime::Core;
 use crate::sandbox::Sandbox;
@@ -42,7 +42,6 @@ pub(crate) struct Launch {
     pub(crate) tty: bool,
     pub(crate) network: Arc<PodNetwork>,
     pub(crate) http_port: u16,
-    pub(crate) limits: Limits,
     pub(crate) hostname: String,
     pub(crate) termination_message: Option<TerminationMessage>,
 }
@@ -53,6 +52,7 @@ pub(crate) struct Task {
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) container: Arc<Container>,
     pub(crate) state: watch::Sender<State>,
+    pub(crate) resources: watch::Sender<Resources>,
     pub(crate) commands: mpsc::Receiver<Command>,
 }
 
@@ -116,6 +116,7 @@ impl Task {
                 Some(Command::Remove(answer)) => return Next::Remove(answer),
                 // It has not been started, so there is nothing to stop; its sandbox keeps it from being started.
                 Some(Command::Stop { heard, .. }) => drop(heard.send(())),
+                Some(Command::Resize { resources, answer }) => drop(answer.send(self.resize(None, resources).await)),
                 Some(Command::ReopenLog(answer)) => drop(answer.send(Err(self.wrong_state()))),
             }
         }
@@ -138,7 +139,7 @@ impl Task {
             tty: launch.tty,
             network: launch.network,
             http_port: launch.http_port,
-            limits: launch.limits,
+            limits: self.resources.borrow().limits(),
             hostname: launch.hostname,
         };
         // Before the guest, so that a log file is there whatever becomes of the guest.
@@ -223,6 +224,9 @@ impl Task {
                     let at = Instant::now() + grace.min(LONGEST_GRACE);
                     kill_at = Some(kill_at.map_or(at, |earlier| earlier.min(at)));
                 }
+                Some(Command::Resize { resources, answer }) => {
+                    drop(answer.send(self.resize(Some(&running.guest), resources).await));
+                }
                 // Answered by the pump, so that a log on a slow disk does not hold up a stop.
                 Some(Command::ReopenLog(answer)) => {
                     tokio::spawn(reopen_log(running.reopen.clone(), answer, Arc::clone(&self.container)));
@@ -251,7 +255,7 @@ impl Task {
                 None => return Next::Abandon,
                 Some(Command::Remove(answer)) => return Next::Remove(answer),
                 Some(Command::Stop { heard, .. }) => drop(heard.send(())),
-                Some(Command::Start(answer) | Command::ReopenLog(answer)) => {
+                Some(Command::Start(answer) | Command::ReopenLog(answer) | Command::Resize { answer, .. }) => {
                     drop(answer.send(Err(self.wrong_state())));
                 }
             }
@@ -268,15 +272,35 @@ impl Task {
         self.core.emit(ContainerEventType::ContainerStoppedEvent, self.container.id.as_str(), &self.sandbox);
     }
 
+    /// Gives the guest its new limits, then says so.
+    async fn resize(&mut self, guest: Option<&Guest>, change: Resources) -> Result<(), ServiceError> {
+        let resources = self.resources.borrow().changed(change);
+        if let Some(guest) = guest {
+            let refused = |source| ServiceError::Resize { id: self.container.id.clone(), source };
+            guest.set_limits(&resources.limits()).map_err(refused)?;
+        }
+        self.resources.send_replace(resources);
+        let state = self.state.borrow().clone();
+        self.record(&state).await;
+        tracing::info!(
+            container = %self.container.id, name = %self.container.spec.name, limits = ?resources.limits(), "container resized"
+        );
+        Ok(())
+    }
+
     async fn enter(&mut self, state: State) {
-        let record = record(&self.container, &state);
+        self.record(&state).await;
+        self.state.send_replace(state);
+    }
+
+    async fn record(&self, state: &State) {
+        let record = record(&self.container, state);
         let (core, id) = (Arc::clone(&self.core), self.container.id.clone());
         let written = tokio::task::spawn_blocking(move || core.container_records.write(id.as_str(), &record)).await;
         if let Ok(Err(error)) = written {
             // The container goes on: after a restart of the runtime it will be said to have ended, nobody knows how.
             tracing::error!(container = %self.container.id, error = %chain(&error), "the container's state is not recorded");
         }
-        self.state.send_replace(state);
     }
 
     async fn end(self, next: Next) {
@@ -304,7 +328,7 @@ pub(crate) fn record(container: &Container, state: &State) -> ContainerRecord {
         id: container.id.clone(),
         sandbox_id: container.sandbox_id.clone(),
         created_at: container.created_at,
-        spec: container.spec.clone(),
+        spec: ContainerSpec { resources: *container.resources.borrow(), ..container.spec.clone() },
         state: state.recorded(),
     }
 }

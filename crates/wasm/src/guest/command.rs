@@ -1,47 +1,67 @@
-//! Running a command: what it needs comes in, its [`Exit`] goes out when its entry point has returned.
+//! Running a program to its end: what it needs comes in, its [`Exit`] goes out when its entry point, or the exported
+//! function that was named, has returned.
 
 use std::future::Future;
 use std::sync::Arc;
 
-use wasmtime::{InstancePre, Store};
+use wasmtime::{Engine, InstancePre, Store};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::{Exit, GuestSpec, StartError};
-use crate::engine::Engines;
+use super::export::{self, Function, Refusal};
+use super::{Exit, StartError, Streams};
+use crate::code::{Code, Prepared};
 use crate::limits::{Metered, Metering, PollCount, yield_at_ticks};
 use crate::wasi::stdio::{Input, Output, Pieces};
 use crate::wasi::{Host, Stdio, Surroundings};
 
-/// What is run, by its kind.
+/// What is run.
 pub(super) enum Program {
     Module(InstancePre<Host>),
     Component(CommandPre<Host>),
+    Function(Function),
 }
 
-/// Opens what the command needs; the returned future runs it.
+/// What a program's end is, as far as it says so itself.
+struct Ended {
+    code: i32,
+    /// A line for standard output, and one for standard error.
+    output: Option<String>,
+    complaint: Option<String>,
+}
+
+/// Opens what the program needs; the returned future runs it.
 pub(super) fn prepare(
-    engines: &Engines,
     program: Program,
-    spec: GuestSpec,
+    args: &[String],
+    surroundings: &Surroundings,
+    streams: Streams,
     metering: Arc<Metering>,
 ) -> Result<impl Future<Output = Exit> + Send + use<>, StartError> {
-    let output = Output::new(spec.stdout.clone(), spec.tty, Pieces::AsWritten);
-    let error = Output::new(spec.stderr.clone(), spec.tty, Pieces::AsWritten);
-    let (surroundings, stdin, tty) = Surroundings::of(spec);
+    let Streams { stdin, stdout, stderr, tty } = streams;
+    let output = Output::new(stdout, tty, Pieces::AsWritten);
+    let error = Output::new(stderr, tty, Pieces::AsWritten);
     let stdio = Stdio { input: Input::new(stdin, tty), output: output.clone(), error: error.clone() };
-    let host = surroundings.host(stdio, metering.store_memory())?;
+    let host = surroundings.host(args, stdio, metering.store_memory())?;
     let polls = PollCount::default();
-    let mut store = Store::new(&engines.on_demand.engine, host);
+    let mut store = Store::new(program.engine(), host);
     store.limiter(|host| &mut host.memory);
     yield_at_ticks(&mut store, &polls);
     let run = async move {
-        let exit = match program.run(store).await {
-            Ok(Ok(())) => Exit::Code(0),
-            Ok(Err(())) => Exit::Code(1),
-            Err(error) => Exit::from_error(&error),
+        let (exit, complaint) = match program.run(store).await {
+            Ok(ended) => {
+                if let Some(line) = ended.output {
+                    output.write_line(&line).await;
+                }
+                (Exit::Code(ended.code), ended.complaint)
+            }
+            Err(failure) => {
+                let exit = Exit::from_error(&failure);
+                let complaint = exit.complaint();
+                (exit, complaint)
+            }
         };
-        if let Some(message) = exit.complaint() {
-            error.write_line(&message).await;
+        if let Some(line) = complaint {
+            error.write_line(&line).await;
         }
         output.finish().await;
         error.finish().await;
@@ -51,20 +71,54 @@ pub(super) fn prepare(
 }
 
 impl Program {
-    /// Runs it from instantiation to the end of its entry point; consumes the store, so that all it held is given
-    /// back before its exit is known.
-    async fn run(self, mut store: Store<Host>) -> wasmtime::Result<Result<(), ()>> {
+    /// What `args` asks for of `code`: an exported function if the first begins with `#`, else its entry point.
+    pub(super) fn of(code: &Code, args: &[String]) -> Result<Self, Refusal> {
+        if let Some(name) = export::named(args) {
+            return Ok(Self::Function(Function::find(code.prepared(), name, args.get(1..).unwrap_or_default())?));
+        }
+        match code.prepared() {
+            Prepared::CommandP1(module) => Ok(Self::Module(module.clone())),
+            Prepared::CommandP2(component) => Ok(Self::Component(component.clone())),
+            Prepared::HttpP2(proxy) => match CommandPre::new(proxy.instance_pre().clone()) {
+                Ok(component) => Ok(Self::Component(component)),
+                Err(_) => Err(Refusal::no_command(code.prepared())),
+            },
+        }
+    }
+
+    fn engine(&self) -> &Engine {
+        match self {
+            Program::Module(module) => module.module().engine(),
+            Program::Component(component) => component.engine(),
+            Program::Function(function) => function.engine(),
+        }
+    }
+
+    /// Runs it from instantiation to its end; consumes the store, so that all it held is given back before its exit is
+    /// known.
+    async fn run(self, mut store: Store<Host>) -> wasmtime::Result<Ended> {
         match self {
             Program::Module(module) => {
                 let instance = module.instantiate_async(&mut store).await?;
                 let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
                 start.call_async(&mut store, ()).await?;
-                Ok(Ok(()))
+                Ok(Ended::with(0))
             }
             Program::Component(component) => {
                 let command = component.instantiate_async(&mut store).await?;
-                command.wasi_cli_run().call_run(&mut store).await
+                let ended = command.wasi_cli_run().call_run(&mut store).await?;
+                Ok(Ended::with(i32::from(ended.is_err())))
+            }
+            Program::Function(function) => {
+                let export::Returned { output, error } = function.call(&mut store).await?;
+                Ok(Ended { code: i32::from(error.is_some()), output, complaint: error })
             }
         }
+    }
+}
+
+impl Ended {
+    fn with(code: i32) -> Self {
+        Self { code, output: None, complaint: None }
     }
 }

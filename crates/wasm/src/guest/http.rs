@@ -34,7 +34,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::{Exit, GuestSpec, OutputSink, StartError, Stdin};
+use super::{Exit, OutputSink, StartError, Stdin, Streams};
 use crate::engine::Engines;
 use crate::limits::{Metered, Metering, PollCount, yield_at_ticks};
 use crate::wasi::network::{Everywhere, Protocol};
@@ -63,7 +63,8 @@ pub(super) struct Server {
 
 struct Shared {
     proxy: ProxyPre<Host>,
-    surroundings: Surroundings,
+    args: Vec<String>,
+    surroundings: Arc<Surroundings>,
     stdout: OutputSink,
     stderr: OutputSink,
     tty: bool,
@@ -78,22 +79,32 @@ struct Shared {
     fatal: watch::Sender<Option<Exit>>,
 }
 
+/// What each request is run with, and where requests come in.
+pub(super) struct Served {
+    pub(super) args: Vec<String>,
+    pub(super) surroundings: Arc<Surroundings>,
+    pub(super) streams: Streams,
+    pub(super) port: u16,
+}
+
 /// Binds the listener and opens each mount once, so that what cannot work fails here and not in every request.
 pub(super) fn prepare(
     engines: &Engines,
     proxy: ProxyPre<Host>,
-    spec: GuestSpec,
+    served: Served,
     metering: Arc<Metering>,
     tracker: TaskTracker,
 ) -> Result<Server, StartError> {
-    let (stdout, stderr, port) = (spec.stdout.clone(), spec.stderr.clone(), spec.http_port);
-    let (surroundings, _, tty) = Surroundings::of(spec);
+    let Served { args, surroundings, streams, port } = served;
+    // There is no input for requests that run beside one another.
+    let Streams { stdin: _, stdout, stderr, tty } = streams;
     let network = Arc::clone(&surroundings.network);
     let address = network.published(Protocol::Tcp, port);
     let bound = bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|source| StartError::Listen { address, source })?;
     let shared = Shared {
         proxy,
+        args,
         surroundings,
         stdout,
         stderr,
@@ -283,12 +294,12 @@ impl Shared {
         let mut status = StatusCode::INTERNAL_SERVER_ERROR;
         let exit = match ended {
             Ok(Ok(())) => Exit::Code(0),
-            Ok(Err(error)) => {
-                if is_crowded(&error) {
-                    status = StatusCode::SERVICE_UNAVAILABLE;
-                }
-                Exit::from_error(&error)
+            // The others are not to end with this one, as they would if the whole container were out of memory.
+            Ok(Err(error)) if is_crowded(&error) => {
+                status = StatusCode::SERVICE_UNAVAILABLE;
+                Exit::Trap { message: format!("{error:#}") }
             }
+            Ok(Err(error)) => Exit::from_error(&error),
             Err(panic) => Exit::from_panic(panic.as_ref()),
         };
         if let Some(complaint) = exit.complaint() {
@@ -312,7 +323,7 @@ impl Shared {
     }
 
     fn host(&self, stdio: &Stdio) -> Result<Host, StartError> {
-        self.surroundings.host(stdio.clone(), self.metering.store_memory())
+        self.surroundings.host(&self.args, stdio.clone(), self.metering.store_memory())
     }
 }
 

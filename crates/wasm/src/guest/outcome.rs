@@ -4,7 +4,7 @@ use std::any::Any;
 
 use wasmtime_wasi::I32Exit;
 
-use crate::limits::MemoryLimitReached;
+use crate::limits::{MemoryLimitReached, MemoryShared};
 
 /// The longest trap message kept, in bytes: what fits a termination message with its backtrace.
 const MESSAGE_LIMIT_BYTES: usize = 12 * 1024;
@@ -71,7 +71,8 @@ impl Exit {
         if let Some(I32Exit(code)) = error.downcast_ref() {
             return Exit::Code(*code & 0xff);
         }
-        if error.chain().any(<dyn std::error::Error>::is::<MemoryLimitReached>) {
+        // Whether it is the program or the command beside it that asked for the last page: as in a cgroup, it ends.
+        if error.chain().any(|cause| cause.is::<MemoryLimitReached>() || cause.is::<MemoryShared>()) {
             return Exit::OutOfMemory;
         }
         // Not {:?}: with RUST_BACKTRACE set that symbolises native frames, 50 ms a time.

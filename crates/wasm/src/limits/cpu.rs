@@ -6,8 +6,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,13 +17,15 @@ use wasmtime::{Store, UpdateDeadline};
 
 use super::Metering;
 
-/// How often a limited guest's bucket is filled.
+/// How often a limited guest's bucket is filled, and the longest it takes until a new limit is felt.
 const PERIOD: Duration = Duration::from_millis(100);
 
 /// What one guest's tasks used together, and may use.
 pub(crate) struct Cpu {
     used_nanos: AtomicU64,
-    bucket: Option<Mutex<Bucket>>,
+    /// Thousandths of a CPU, 0 for no limit. Looked at before the bucket, which an unlimited guest never locks.
+    millis: AtomicU32,
+    bucket: Mutex<Bucket>,
 }
 
 /// CPU time a guest may still use in this period. Below zero it has a debt.
@@ -36,8 +38,28 @@ struct Bucket {
 
 impl Cpu {
     pub(crate) fn new(millis: Option<u32>) -> Self {
-        let bucket = millis.map(|millis| Mutex::new(Bucket::new(millis, Instant::now())));
-        Self { used_nanos: AtomicU64::new(0), bucket }
+        let millis = millis.map_or(0, |millis| millis.max(1));
+        let bucket = Mutex::new(Bucket::new(millis, Instant::now()));
+        Self { used_nanos: AtomicU64::new(0), millis: AtomicU32::new(millis), bucket }
+    }
+
+    /// From now on this is the limit. What was used beyond the old one is still paid back.
+    pub(crate) fn set_limit(&self, millis: Option<u32>) {
+        let millis = millis.map_or(0, |millis| millis.max(1));
+        let mut bucket = self.bucket();
+        if self.millis.swap(millis, Ordering::Relaxed) == 0 {
+            *bucket = Bucket::new(millis, Instant::now());
+        } else {
+            bucket.set_limit(millis);
+        }
+    }
+
+    fn is_limited(&self) -> bool {
+        self.millis.load(Ordering::Relaxed) > 0
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn used(&self) -> Duration {
@@ -47,24 +69,27 @@ impl Cpu {
     fn charge(&self, used: Duration) {
         let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
         self.used_nanos.fetch_add(nanos, Ordering::Relaxed);
-        if let Some(bucket) = &self.bucket {
-            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_limited() {
+            let mut bucket = self.bucket();
             bucket.left = bucket.left.saturating_sub(i64::try_from(nanos).unwrap_or(i64::MAX));
         }
     }
 
     /// When the guest may run again; `None` is now.
     fn throttled_until(&self, now: Instant) -> Option<Instant> {
-        let bucket = self.bucket.as_ref()?;
-        bucket.lock().unwrap_or_else(PoisonError::into_inner).throttled_until(now)
+        self.is_limited().then(|| self.bucket().throttled_until(now))?
     }
 }
 
 impl Bucket {
     fn new(millis: u32, now: Instant) -> Self {
-        let period = i64::try_from(PERIOD.as_nanos()).unwrap_or(i64::MAX);
-        let per_period = i64::from(millis.max(1)).saturating_mul(period / 1_000);
+        let per_period = per_period(millis);
         Self { per_period, left: per_period, period: now }
+    }
+
+    fn set_limit(&mut self, millis: u32) {
+        self.per_period = per_period(millis);
+        self.left = self.left.min(self.per_period);
     }
 
     fn throttled_until(&mut self, now: Instant) -> Option<Instant> {
@@ -82,6 +107,12 @@ impl Bucket {
         let periods = u32::try_from(debt / self.per_period + 1).unwrap_or(u32::MAX);
         Some(self.period + PERIOD.saturating_mul(periods))
     }
+}
+
+/// In nanoseconds.
+fn per_period(millis: u32) -> i64 {
+    let period = i64::try_from(PERIOD.as_nanos()).unwrap_or(i64::MAX);
+    i64::from(millis.max(1)).saturating_mul(period / 1_000)
 }
 
 /// A guest's future, timed and throttled. Each poll of it is charged to the guest.
@@ -113,8 +144,10 @@ impl<F: Future> Future for Metered<F> {
                 this.parked = None;
             }
             // After waking, others of the same guest may have emptied the bucket again.
-            match this.metering.cpu.throttled_until(Instant::now()) {
-                Some(until) => this.parked = Some(Box::pin(tokio::time::sleep_until(until))),
+            // Nor does it sleep through a change of its limit, however long its debt.
+            let now = Instant::now();
+            match this.metering.cpu.throttled_until(now) {
+                Some(until) => this.parked = Some(Box::pin(tokio::time::sleep_until(until.min(now + PERIOD)))),
                 None => break,
             }
         }
@@ -173,6 +206,33 @@ mod tests {
         assert_eq!(bucket.throttled_until(start), Some(start + 3 * PERIOD));
         assert!(bucket.throttled_until(start + 2 * PERIOD).is_some());
         assert_eq!(bucket.throttled_until(start + 3 * PERIOD), None);
+    }
+
+    #[test]
+    fn a_new_limit_holds_at_once_and_leaves_the_debt() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(50, start);
+        bucket.left -= 45 * MILLISECOND;
+        assert_eq!(bucket.throttled_until(start), Some(start + 9 * PERIOD));
+        bucket.set_limit(500);
+        assert_eq!(bucket.throttled_until(start), Some(start + PERIOD));
+        assert_eq!(bucket.throttled_until(start + PERIOD), None);
+        bucket.set_limit(10);
+        assert_eq!(bucket.left, MILLISECOND, "no more is left than the new limit gives");
+    }
+
+    #[test]
+    fn a_limit_comes_and_goes() {
+        let cpu = Cpu::new(None);
+        cpu.charge(Duration::from_secs(1));
+        assert_eq!(cpu.throttled_until(Instant::now()), None);
+        cpu.set_limit(Some(100));
+        assert_eq!(cpu.throttled_until(Instant::now()), None, "what was used before the limit does not count");
+        cpu.charge(Duration::from_secs(1));
+        assert!(cpu.throttled_until(Instant::now()).is_some());
+        cpu.set_limit(None);
+        assert_eq!(cpu.throttled_until(Instant::now()), None);
+        assert_eq!(cpu.used(), Duration::from_secs(2));
     }
 
     #[test]

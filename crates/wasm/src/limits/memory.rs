@@ -28,16 +28,43 @@ pub(crate) struct MemoryShared {
     pub(crate) limit_bytes: u64,
 }
 
+/// A new limit below what the guest holds already.
+#[derive(Debug, Error)]
+#[error("it holds {used_bytes} bytes, more than the new memory limit of {limit_bytes}")]
+pub struct MemoryInUse {
+    /// What it holds.
+    pub used_bytes: u64,
+    /// What it was to hold at most.
+    pub limit_bytes: u64,
+}
+
+/// No limit.
+const UNLIMITED: u64 = u64::MAX;
+
 /// What the stores of one guest hold together.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    limit: Option<u64>,
+    /// In bytes.
+    limit: AtomicU64,
     used: AtomicU64,
 }
 
 impl Memory {
     pub(crate) fn new(limit: Option<u64>) -> Self {
-        Self { limit, used: AtomicU64::new(0) }
+        Self { limit: AtomicU64::new(limit.unwrap_or(UNLIMITED)), used: AtomicU64::new(0) }
+    }
+
+    /// From now on this is the limit, unless the guest holds more than that: no memory is taken from a guest.
+    pub(crate) fn set_limit(&self, limit: Option<u64>) -> Result<(), MemoryInUse> {
+        let limit_bytes = limit.unwrap_or(UNLIMITED);
+        let before = self.limit.swap(limit_bytes, Ordering::Relaxed);
+        // Looked at afterwards, so that nothing grows past the new limit in between.
+        let used_bytes = self.used();
+        if used_bytes > limit_bytes {
+            self.limit.store(before, Ordering::Relaxed);
+            return Err(MemoryInUse { used_bytes, limit_bytes });
+        }
+        Ok(())
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -58,7 +85,7 @@ impl StoreMemory {
     }
 
     fn grow(&mut self, bytes: u64) -> wasmtime::Result<()> {
-        let limit = self.memory.limit.unwrap_or(u64::MAX);
+        let limit = self.memory.limit.load(Ordering::Relaxed);
         let held = self.held.saturating_add(bytes);
         if held > limit {
             return Err(MemoryLimitReached { limit_bytes: limit }.into());
@@ -158,6 +185,20 @@ mod tests {
         assert!(other.memory_growing(PAGE, 2 * PAGE, None).unwrap_err().is::<MemoryShared>());
         drop(one);
         assert!(other.memory_growing(PAGE, 2 * PAGE, None).unwrap());
+    }
+
+    #[test]
+    fn a_limit_changes_both_ways_but_not_below_what_is_held() {
+        let memory = Arc::new(Memory::new(Some(2 * PAGE as u64)));
+        let mut store = store(&memory);
+        assert!(store.memory_growing(0, 2 * PAGE, None).unwrap());
+        let refused = memory.set_limit(Some(PAGE as u64)).unwrap_err();
+        assert_eq!((refused.used_bytes, refused.limit_bytes), (2 * PAGE as u64, PAGE as u64));
+        assert!(store.memory_growing(2 * PAGE, 3 * PAGE, None).is_err(), "the old limit stays");
+        memory.set_limit(Some(3 * PAGE as u64)).unwrap();
+        assert!(store.memory_growing(2 * PAGE, 3 * PAGE, None).unwrap());
+        memory.set_limit(None).unwrap();
+        assert!(store.memory_growing(3 * PAGE, 9 * PAGE, None).unwrap());
     }
 
     #[test]

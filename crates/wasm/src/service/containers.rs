@@ -59,11 +59,13 @@ impl Core {
         let mut draft = Draft { records: &self.container_records, id: Some(id.clone()) };
         let prepared = self.prepare_files(&id, &sandbox, &spec, &request, &image).await?;
         let (state, watched) = watch::channel(State::Created);
+        let (resources, resources_now) = watch::channel(spec.resources);
         let (commands, asked) = mpsc::channel(COMMANDS);
         let container = Arc::new(Container {
             id: id.clone(),
             sandbox_id: sandbox.id.clone(),
             spec,
+            resources: resources_now,
             created_at: Nanoseconds::now(),
             stdio: Arc::new(Stdio::new(request.stdin)),
             state: watched,
@@ -76,7 +78,6 @@ impl Core {
         self.registry().insert_container(Arc::clone(&container))?;
         draft.id = None;
 
-        let limits = container.spec.resources.limits();
         let launch = Launch {
             args: arguments(&request, &image),
             env: environment(&request, &image),
@@ -88,9 +89,9 @@ impl Core {
             termination_message: prepared.termination_message,
             code,
             network,
-            limits,
         };
-        let task = Task { core: Arc::clone(self), sandbox: Arc::clone(&sandbox), container, state, commands: asked };
+        let (core, of) = (Arc::clone(self), Arc::clone(&sandbox));
+        let task = Task { core, sandbox: of, container, state, resources, commands: asked };
         self.emit(ContainerEventType::ContainerCreatedEvent, id.as_str(), &sandbox);
         tokio::spawn(task.run(launch).instrument(sandbox.span()));
         Ok(id)
@@ -160,17 +161,14 @@ impl Core {
         container.ask(Command::ReopenLog).await
     }
 
-    /// Takes limits that are what they are already, and no others.
-    pub(super) fn update_container_resources(
+    /// Changes the limits of a container that has not ended: of its guest and of the commands that run beside it.
+    pub(super) async fn update_container_resources(
         &self,
         request: v1::UpdateContainerResourcesRequest,
     ) -> Result<(), ServiceError> {
         let container = self.registry().container(&request.container_id)?;
-        let wanted = request.linux.map(Resources::from).unwrap_or_default();
-        if wanted.limits() == container.spec.resources.limits() {
-            return Ok(());
-        }
-        Err(ServiceError::NoResize(container.id.clone()))
+        let resources = request.linux.map(Resources::from).unwrap_or_default();
+        container.ask(|answer| Command::Resize { resources, answer }).await
     }
 
     pub(super) fn list_containers(&self, filter: &v1::ContainerFilter) -> Vec<v1::Container> {

@@ -4,6 +4,7 @@ use tonic::{Code, Status};
 
 use crate::address::AddressError;
 use crate::container::mounts::MountError;
+use crate::guest::exec::ExecError;
 use crate::host_port::HostPortError;
 use crate::id::{ContainerId, SandboxId};
 use crate::images::ImageError;
@@ -108,11 +109,32 @@ pub enum ServiceError {
         #[source]
         source: std::io::Error,
     },
-    /// Limits are set when a guest starts.
-    #[error(
-        "UpdateContainerResources: the limits of container {0} cannot be changed: a guest keeps those it was started with"
-    )]
-    NoResize(ContainerId),
+    /// The guest has outgrown its new limits already.
+    #[error("resize container {id}")]
+    Resize {
+        /// The container.
+        id: ContainerId,
+        /// What it holds.
+        #[source]
+        source: crate::limits::MemoryInUse,
+    },
+    /// A command could not be run.
+    #[error("exec in container {id}")]
+    Exec {
+        /// The container.
+        id: ContainerId,
+        /// Why not.
+        #[source]
+        source: ExecError,
+    },
+    /// A command ran longer than it may.
+    #[error("exec in container {id}: the command was stopped after {seconds} s")]
+    ExecTimeout {
+        /// The container.
+        id: ContainerId,
+        /// How long it could run.
+        seconds: u64,
+    },
     /// The runtime is being shut down.
     #[error("the runtime is shutting down")]
     ShuttingDown,
@@ -140,10 +162,15 @@ impl ServiceError {
             | Self::Mount(_)
             | Self::Code { .. } => Code::FailedPrecondition,
             Self::Address(_) => Code::ResourceExhausted,
-            Self::StillRunning(_) => Code::DeadlineExceeded,
+            Self::StillRunning(_) | Self::ExecTimeout { .. } => Code::DeadlineExceeded,
             Self::Image(error) => error.code(),
             Self::Start { .. } | Self::Record(_) | Self::Log { .. } => Code::Internal,
-            Self::NoResize(_) => Code::Unimplemented,
+            Self::Resize { .. } => Code::FailedPrecondition,
+            Self::Exec { source, .. } => match source {
+                ExecError::Ended | ExecError::Refused(_) => Code::FailedPrecondition,
+                ExecError::TooMany => Code::ResourceExhausted,
+                ExecError::Start(_) => Code::Internal,
+            },
             Self::ShuttingDown => Code::Unavailable,
         }
     }

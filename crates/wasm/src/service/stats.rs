@@ -64,7 +64,7 @@ pub(super) fn of_container(container: &Container) -> v1::ContainerStats {
             annotations: container.spec.annotations.clone(),
         }),
         cpu: Some(used.cpu(now)),
-        memory: Some(used.memory(now, container.spec.resources.limits().memory_bytes)),
+        memory: Some(used.memory(now, container.resources.borrow().limits().memory_bytes)),
         ..Default::default()
     }
 }

@@ -45,16 +45,9 @@ fn guest(network: &Arc<PodNetwork>) -> Host {
     let (sink, _) = mpsc::channel(1);
     let output = Output::new(sink, false, Pieces::AsWritten);
     let stdio = Stdio { input: Input::new(Stdin::Empty, false), output: output.clone(), error: output };
-    let surroundings = Surroundings {
-        args: Vec::new(),
-        env: Vec::new(),
-        working_dir: None,
-        mounts: Vec::new(),
-        network: Arc::clone(network),
-        hostname: "web-0".into(),
-    };
+    let surroundings = Surroundings::new(Vec::new(), None, Vec::new(), Arc::clone(network), "web-0".to_owned());
     let memory = StoreMemory::new(Arc::new(Memory::new(Limits::default().memory_bytes)));
-    surroundings.host(stdio, memory).unwrap()
+    surroundings.host(&[], stdio, memory).unwrap()
 }
 
 fn network(host: &mut Host) -> Resource<Network> {

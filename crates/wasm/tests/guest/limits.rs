@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use testbed::guests::wat;
 use wasm::guest::Exit;
+use wasm::limits::Limits;
 
 use crate::node::Setup;
 
@@ -40,6 +41,20 @@ async fn a_limited_loop_gets_its_share_of_cpu_and_a_kill_reaches_it_while_parked
     assert!(share < 0.3, "{share}");
     running.guest.kill();
     assert_eq!(running.exited().await, Exit::Killed);
+}
+
+#[tokio::test]
+async fn a_running_loops_limit_is_taken_away_and_given_back() {
+    let running = Setup::of(&wat::loops()).await.with(|spec| spec.limits.cpu_millis = Some(1)).start();
+    running.used_cpu(Duration::from_millis(5)).await;
+    // At a thousandth of a core this would take minutes.
+    running.guest.set_limits(&Limits::default()).unwrap();
+    running.used_cpu(Duration::from_millis(300)).await;
+    running.guest.set_limits(&Limits { cpu_millis: Some(100), memory_bytes: None }).unwrap();
+    let (start, before) = (Instant::now(), running.guest.usage().cpu);
+    running.used_cpu(before + Duration::from_millis(100)).await;
+    let share = (running.guest.usage().cpu - before).as_secs_f64() / start.elapsed().as_secs_f64();
+    assert!(share < 0.25, "{share}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod attach;
 mod bed;
 mod containers;
 mod events;
+mod exec;
 mod guests;
 mod network;
 mod restart;

@@ -15,7 +15,7 @@ async fn the_runtime_passes_the_seams_suite() {
             parked: reference("parked"),
             spins: reference("spins"),
             shows_itself: Some(reference("shows-itself")),
-            executes: None,
+            executes: Some(reference("commands")),
             missing: node.missing_image(),
         },
     };

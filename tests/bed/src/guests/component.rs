@@ -20,13 +20,33 @@ const WASI: [(&str, &str); 7] = [
     ("http.wit", include_str!("../../../guests/wit/wasi-0.2.12/http.wit")),
 ];
 
-/// What an HTTP guest written by hand may import, and what it exports. Imports it does not use are left out.
-const HTTP_GUEST: &str = "
+/// The interfaces of this project that a guest may export or import.
+const OURS: [(&str, &str); 1] = [("wasklet-probe.wit", include_str!("../../../../wit/wasklet-probe.wit"))];
+
+/// What guests written by hand may import, and what they export. Imports that one does not use are left out.
+const GUESTS: &str = "
 package test:guests;
-world http-guest {
+world imports {
     import wasi:http/types@0.2.12;
     import wasi:io/streams@0.2.12;
     import wasi:clocks/monotonic-clock@0.2.12;
+}
+world http-guest {
+    include imports;
+    export wasi:http/incoming-handler@0.2.12;
+}
+world health {
+    include imports;
+    export wasklet:probe/health@0.1.0;
+    export add: func(a: u32, b: u32) -> u32;
+    export greet: func(name: string) -> string;
+}
+world health-command {
+    include health;
+    export wasi:cli/run@0.2.12;
+}
+world health-http {
+    include health;
     export wasi:http/incoming-handler@0.2.12;
 }
 ";
@@ -57,17 +77,17 @@ fn adapted(core: &[u8], adapter: &[u8]) -> Result<Vec<u8>> {
         .context("make a component of a core module")
 }
 
-/// A module written by hand against `wasi:http` 0.2.12 becomes a component that exports the incoming handler.
+/// A module written by hand becomes a component that exports what `world` of the test's guests does, against WASI 0.2.12.
 ///
 /// # Errors
-/// When the module's imports and exports are not those of an HTTP guest.
-pub(super) fn http(mut core: Vec<u8>) -> Result<Vec<u8>> {
+/// When the module's imports and exports are not those of the world.
+pub(super) fn of_world(mut core: Vec<u8>, world: &str) -> Result<Vec<u8>> {
     let mut resolve = Resolve::default();
-    for (name, text) in WASI {
-        resolve.push_source(name, text).with_context(|| format!("read WASI's {name}"))?;
+    for (name, text) in WASI.iter().chain(&OURS) {
+        resolve.push_source(name, text).with_context(|| format!("read {name}"))?;
     }
-    let package = resolve.push_source("guest.wit", HTTP_GUEST).context("read the guest's world")?;
-    let world = resolve.select_world(&[package], Some("http-guest"))?;
+    let package = resolve.push_source("guests.wit", GUESTS).context("read the guests' worlds")?;
+    let world = resolve.select_world(&[package], Some(world))?;
     embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)?;
-    ComponentEncoder::default().module(&core)?.validate(true).encode().context("make a component of an HTTP guest")
+    ComponentEncoder::default().module(&core)?.validate(true).encode().context("make a component of a module")
 }

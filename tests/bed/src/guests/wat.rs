@@ -95,6 +95,26 @@ pub fn component_of(command: &[u8]) -> Vec<u8> {
     component::command(command).expect("a command becomes a component")
 }
 
+/// A command that is several, by its name: `show`, `fail`, `spin`, `boom`, `flood`, or else one that sleeps for ever. It
+/// also exports the functions `add` (of two numbers) and `unlucky` (a trap).
+#[must_use]
+pub fn commands() -> Vec<u8> {
+    assemble(include_str!("../../../guests/wat/commands.wat"))
+}
+
+/// A component (`wasi:cli/run`) that sleeps for ever and exports `wasklet:probe/health`: well, not ready (`still warming
+/// up`), and a trap at startup. It also exports `add` (of two numbers) and `greet` (of a name).
+#[must_use]
+pub fn health() -> Vec<u8> {
+    of_world(&health_of(r#"(export "wasi:cli/run@0.2.12#run") (result i32)"#), "health-command")
+}
+
+/// The same, but a `wasi:http/incoming-handler` that never answers.
+#[must_use]
+pub fn http_health() -> Vec<u8> {
+    of_world(&health_of(r#"(export "wasi:http/incoming-handler@0.2.12#handle") (param i32 i32)"#), "health-http")
+}
+
 /// A component (`wasi:http/incoming-handler`) that answers every request with `status` and `text`, of at most 4096
 /// bytes.
 #[must_use]
@@ -142,9 +162,17 @@ fn assemble(source: &str) -> Vec<u8> {
     wat::parse_str(source).expect("the guest's text assembles")
 }
 
-#[expect(clippy::expect_used, reason = "the texts are this repository's own; the tests below assemble each of them")]
+fn health_of(program: &str) -> String {
+    include_str!("../../../guests/wat/health.wat").replace("@PROGRAM@", program)
+}
+
 fn http(source: &str) -> Vec<u8> {
-    component::http(assemble(source)).expect("the HTTP guest becomes a component")
+    of_world(source, "http-guest")
+}
+
+#[expect(clippy::expect_used, reason = "the texts are this repository's own; the tests below assemble each of them")]
+fn of_world(source: &str, world: &str) -> Vec<u8> {
+    component::of_world(assemble(source), world).expect("the guest becomes a component")
 }
 
 #[cfg(test)]
@@ -164,15 +192,15 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_world(wasm: &[u8], export: &str) {
+    fn check_world(wasm: &[u8], wanted: &[&str]) {
         check(wasm, COMPONENT);
         let decoded = wit_component::decode(wasm).expect("the component has a world");
         let (resolve, package) = (decoded.resolve(), decoded.package());
         let world = resolve.select_world(&[package], None).expect("one world");
         let exports: Vec<String> =
             resolve.worlds[world].exports.keys().map(|key| resolve.name_world_key(key)).collect();
-        assert_eq!(exports.len(), 1, "{exports:?}");
-        assert!(exports[0].starts_with(export), "{exports:?}");
+        assert_eq!(exports.len(), wanted.len(), "{exports:?}");
+        assert!(exports.iter().zip(wanted).all(|(export, wanted)| export.starts_with(wanted)), "{exports:?}");
     }
 
     #[test]
@@ -189,17 +217,24 @@ mod tests {
             reads(),
             prints_environment(),
             prints_arguments(),
+            commands(),
         ] {
             check(&guest, CORE);
-            check_world(&component_of(&guest), "wasi:cli/run@0.2");
+            check_world(&component_of(&guest), &["wasi:cli/run@0.2"]);
         }
     }
 
     #[test]
     fn http_guests_are_components_that_export_the_handler() {
         for guest in [http_answers(200, "hello\n"), http_echoes(), http_is_silent(), http_traps()] {
-            check_world(&guest, "wasi:http/incoming-handler@0.2");
+            check_world(&guest, &["wasi:http/incoming-handler@0.2"]);
         }
+    }
+
+    #[test]
+    fn guests_with_checks_of_their_health_export_them_beside_their_program() {
+        check_world(&health(), &["add", "greet", "wasi:cli/run@0.2", "wasklet:probe/health@0.1.0"]);
+        check_world(&http_health(), &["add", "greet", "wasi:http/incoming-handler@0.2", "wasklet:probe/health@0.1.0"]);
     }
 
     #[test]

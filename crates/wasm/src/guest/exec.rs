@@ -1,0 +1,105 @@
+//! Commands beside a running guest: an argument vector and streams come in, a handle on the command goes out.
+//!
+//! A command is a new instance of the guest's own code, over its files, environment, network and limits: of its entry
+//! point, which gets the arguments, or of an exported function (see [`super::export`]). What it uses is charged to the
+//! guest. It ends with the guest, with its [`Exec`], or by itself, and never takes the guest with it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::command::{self, Program};
+use super::export::Refusal;
+use super::{Exit, Guest, StartError, Streams, known, to_the_end};
+
+/// Commands that may run at one time beside one guest: far more than probes, hooks and people need.
+pub(super) const COMMANDS: usize = 64;
+
+/// What is to be run beside a guest.
+pub struct ExecSpec {
+    /// The whole argument vector, of at least one: the program's own name, or `#` and an exported function's name.
+    pub args: Vec<String>,
+    /// Its standard streams.
+    pub streams: Streams,
+}
+
+/// Why a command could not be started.
+#[derive(Debug, Error)]
+pub enum ExecError {
+    /// The guest has ended.
+    #[error("the guest has ended")]
+    Ended,
+    /// Too many run already.
+    #[error("{COMMANDS} commands run in it already")]
+    TooMany,
+    /// The guest has nothing that the arguments name, or cannot be called so.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// What it needs of the node is not there.
+    #[error(transparent)]
+    Start(StartError),
+}
+
+/// A command that runs or has ended. Dropping it kills the command.
+pub struct Exec {
+    kill: CancellationToken,
+    exit: watch::Receiver<Option<Exit>>,
+}
+
+impl Guest {
+    /// Starts a command. Opens the mounts' directories, so it may touch the disk for a moment.
+    ///
+    /// # Errors
+    /// See [`ExecError`]. What goes wrong inside the command is its [`Exit`].
+    pub fn exec(&self, spec: ExecSpec) -> Result<Exec, ExecError> {
+        if self.exit().is_some() {
+            return Err(ExecError::Ended);
+        }
+        let place = Arc::clone(&self.commands).try_acquire_owned().map_err(|_| ExecError::TooMany)?;
+        let runtime = self.engines.runtime().ok_or(ExecError::Start(StartError::ShuttingDown))?;
+        let _context = runtime.enter();
+        let ExecSpec { args, streams } = spec;
+        let program = Program::of(&self.code, &args).map_err(ExecError::Refused)?;
+        let run = command::prepare(program, &args, &self.surroundings, streams, Arc::clone(&self.metering))
+            .map_err(ExecError::Start)?;
+        // Of the pool, requests have all places but some that are kept for commands.
+        let slots = self.code.kind().is_http().then(|| Arc::clone(&self.engines.command_instances));
+        let run = async move {
+            let _slot = match slots {
+                Some(slots) => slots.acquire_owned().await.ok(),
+                None => None,
+            };
+            run.await
+        };
+        let kill = self.kill.child_token();
+        let (ended, exit) = watch::channel(None);
+        let killed = kill.clone();
+        runtime.spawn(self.tasks.track_future(async move {
+            ended.send_replace(Some(to_the_end(run.boxed(), &killed).await));
+            drop(place);
+        }));
+        Ok(Exec { kill, exit })
+    }
+}
+
+impl Exec {
+    /// Resolves once the command has ended, at once if it has.
+    pub fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
+        known(self.exit.clone())
+    }
+
+    /// Ends the command within about one tick (5 ms), whatever it does.
+    pub fn kill(&self) {
+        self.kill.cancel();
+    }
+}
+
+impl Drop for Exec {
+    fn drop(&mut self) {
+        self.kill.cancel();
+    }
+}
