@@ -9,6 +9,7 @@ mod kubelet_api;
 mod network;
 mod node;
 mod refusal;
+mod resize;
 mod restarts;
 mod split;
 mod status;

@@ -38,6 +38,13 @@ pub fn admit(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<(), Reje
     resources(pod, &others, capacity)
 }
 
+/// What a node of `capacity` that has `others` is short of for `pod`, if anything.
+#[must_use]
+pub fn shortage(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Option<Rejection> {
+    let others = others.iter().filter(|other| other.uid != pod.uid && !has_ended(other));
+    resources(pod, &others.copied().collect::<Vec<_>>(), capacity).err()
+}
+
 fn has_ended(pod: &Pod) -> bool {
     pod.api.status.as_ref().is_some_and(|status| Phase::terminal(status).is_some())
 }

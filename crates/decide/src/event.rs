@@ -2,7 +2,7 @@
 
 use crate::names::{ContainerId, ContainerName, ImageId, SandboxId};
 use crate::observed::{Exit, Instance, Sandbox};
-use crate::pod::{Pod, Rejection};
+use crate::pod::{Enforced, Pod, Rejection};
 use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +85,17 @@ pub enum Outcome {
         id: ContainerId,
         /// When it started.
         result: Result<Timestamp, Failure>,
+    },
+    /// Of `UpdateResources`.
+    ResourcesUpdated {
+        /// The action's container.
+        container: ContainerName,
+        /// The action's instance.
+        id: ContainerId,
+        /// The action's amounts.
+        resources: Enforced,
+        /// Whether they are in force.
+        result: Result<(), Failure>,
     },
     /// Of `StopContainer`. For an instance the runtime does not know, [`crate::observed::Exit::lost`].
     ContainerStopped {

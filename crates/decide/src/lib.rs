@@ -9,6 +9,7 @@
 //! hands every [`event::Outcome`] back as an event.
 
 pub mod admission;
+pub mod allocation;
 pub mod backoff;
 pub mod env;
 pub mod event;

@@ -5,6 +5,8 @@
 
 mod fold;
 pub(crate) use fold::SHORTEST_GRACE;
+mod resize;
+pub use resize::ResizeObserved;
 mod seed;
 pub(crate) use seed::SCHEME;
 
@@ -12,7 +14,7 @@ use crate::backoff::Streak;
 use crate::event::{Failure, Image};
 use crate::names::{ContainerId, ContainerName, SandboxId};
 use crate::plan::{Action, Plan, Task, TaskKind};
-use crate::pod::Rejection;
+use crate::pod::{Enforced, Rejection};
 use crate::report::Report;
 use crate::time::{Timestamp, whole_seconds};
 use k8s_openapi::api::core::v1 as api;
@@ -51,6 +53,8 @@ pub struct Observed {
     pub status: api::PodStatus,
     /// The node's addresses, the primary one first.
     pub host_ips: Vec<IpAddr>,
+    /// Amounts that were granted or refused anew.
+    pub resize: ResizeObserved,
     /// Warnings of the pod's spec that were reported already.
     warned: Vec<Report>,
 }
@@ -130,6 +134,8 @@ pub struct ContainerObserved {
     pub instances: Vec<Instance>,
     /// How often it was restarted in a row without a long run between.
     pub streak: Streak,
+    /// It was stopped to be started again at once, whatever its policy says of that end.
+    pub owes_restart: bool,
 }
 
 impl ContainerObserved {
@@ -158,6 +164,8 @@ pub struct Instance {
     pub image: String,
     /// What the status calls `imageID`.
     pub image_reference: String,
+    /// What the runtime holds it to, if it tells.
+    pub enforced: Option<Enforced>,
     /// Whether the runtime still holds it; if not, only the status remembers it.
     pub held: bool,
     /// Its state.
@@ -277,6 +285,7 @@ impl Observed {
             failures: BTreeMap::new(),
             settled_at: None,
             listed_at: None,
+            resize: ResizeObserved::of(&status),
             status,
             host_ips,
             warned: Vec::new(),

@@ -104,6 +104,7 @@ fn read(api: &Arc<api::Pod>) -> Result<Pod, Rejection> {
         overhead: resources(spec.overhead.as_ref(), "spec.overhead")?,
         network: network(spec)?,
         warnings: warnings(remarks),
+        pending_resize: None,
         api: Arc::clone(api),
     })
 }

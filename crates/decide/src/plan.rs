@@ -15,11 +15,13 @@
 mod action;
 mod course;
 mod draft;
+mod resize;
 mod run;
 mod wind_down;
 
 pub use action::{Action, Planned, Task, TaskKind};
 pub(crate) use course::{Because, Course};
+pub(crate) use resize::{lacks, why_restart};
 
 use crate::names::ContainerName;
 use crate::observed::Observed;

@@ -3,6 +3,7 @@
 //! Comes in through [`crate::parse::parse`]. Read by everything that decides. Never changed after that.
 
 mod container;
+mod enforced;
 mod env;
 mod resources;
 mod restart;
@@ -10,7 +11,10 @@ mod restart;
 mod tests;
 mod volume;
 
-pub use container::{Container, Containers, Mount, Port, Protocol, PullPolicy, Role, TerminationMessagePolicy};
+pub use container::{
+    Container, Containers, Mount, Port, Protocol, PullPolicy, ResizePolicy, Role, TerminationMessagePolicy,
+};
+pub use enforced::{CPU_PERIOD_MICROS, Enforced};
 pub use env::{Bound, ConfigKind, EnvFrom, EnvValue, EnvVar, FieldPath, KeyRef, ResourceField, ResourceKind};
 pub use resources::Resources;
 pub use restart::{ExitCodes, Restart, RestartAction, RestartPolicy, RestartRule};
@@ -18,6 +22,7 @@ pub use volume::{
     DownwardContent, DownwardFile, FileSource, FileVolume, HostPathKind, KeyToPath, Volume, VolumeSource,
 };
 
+use crate::allocation::PendingResize;
 use crate::names::{ContainerName, PodName, PodUid};
 use crate::time::Timestamp;
 use k8s_openapi::api::core::v1 as api;
@@ -76,7 +81,10 @@ pub struct Pod {
     pub network: Network,
     /// What the pod asks for and wasklet does without, to be said in Events when the pod is admitted.
     pub warnings: Vec<crate::report::Report>,
-    /// The object as the source gave it.
+    /// What the source wants of amounts and the node has not granted. The amounts in here, also those of the object, are
+    /// the granted ones.
+    pub pending_resize: Option<PendingResize>,
+    /// The object as the source gave it, but for amounts that were not granted.
     pub api: Arc<api::Pod>,
 }
 

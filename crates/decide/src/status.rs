@@ -5,6 +5,7 @@
 
 mod conditions;
 mod containers;
+mod resize;
 #[cfg(test)]
 mod tests;
 

@@ -7,8 +7,9 @@
 
 mod world;
 
+use decide::admission::Capacity;
 use decide::event::{Event, Failure};
-use decide::pod::Rejection;
+use decide::pod::{Rejection, Resources};
 use decide::time::after;
 use serde::Deserialize;
 use serde_json::Value;
@@ -40,6 +41,12 @@ enum Step {
     Fail { task: String, container: Option<String>, reason: String, message: String, times: u32 },
     /// The source changes the pod.
     Edit(Value),
+    /// The node has this much for pods, in thousandths of a core and bytes, and the pod is judged anew.
+    Room { cpu_millis: u64, memory_bytes: u64 },
+    /// Another pod has this much CPU, and the pod is judged anew.
+    Neighbour { cpu: String },
+    /// What every container holds from now on, in bytes.
+    Uses { memory_bytes: u64 },
     /// The pod is deleted.
     Delete { grace: i64 },
     /// No source knows the pod any more.
@@ -69,6 +76,16 @@ fn take(world: &mut World, step: Step) {
             world.faults.push(Fault { kind: task, container, failure: Failure::new(known(reason), message), times });
         }
         Step::Edit(change) => world.edit(&change),
+        Step::Room { cpu_millis, memory_bytes } => {
+            let allocatable = Resources {
+                cpu_millis: Some(cpu_millis),
+                memory_bytes: Some(memory_bytes),
+                ephemeral_storage_bytes: None,
+            };
+            world.has(Capacity { allocatable, ..world.capacity.clone() });
+        }
+        Step::Neighbour { cpu } => world.has_neighbour(&cpu),
+        Step::Uses { memory_bytes } => world.runtime.memory_used = memory_bytes,
         Step::Delete { grace } => world.delete(grace),
         Step::Removed {} => world.happen(Event::Removed),
         Step::ReferencesChanged {} => world.happen(Event::ReferencesChanged),

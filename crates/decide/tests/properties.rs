@@ -36,6 +36,8 @@ enum Happening {
     Forgets(usize),
     ReferencesChange,
     ImageEdited(u8),
+    /// Other amounts are asked for, and granted.
+    Resized(u8),
     Deleted(u8),
     Removed,
     /// The kubelet starts anew; of what was in flight, some was done and some was not.
@@ -55,6 +57,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<usize>().prop_map(Happening::Forgets),
         1 => Just(Happening::ReferencesChange),
         1 => (0..3_u8).prop_map(Happening::ImageEdited),
+        1 => (1..4_u8).prop_map(Happening::Resized),
         1 => (0..40_u8).prop_map(Happening::Deleted),
         1 => Just(Happening::Removed),
         1 => prop::collection::vec(any::<bool>(), 4).prop_map(Happening::KubeletRestarts),
@@ -62,12 +65,17 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 fn object(policy: &str) -> Value {
+    // The API takes no other for a pod that restarts nothing.
+    let resize = if policy == "Never" { "NotRequired" } else { "RestartContainer" };
     json!({
         "metadata": { "name": "p", "namespace": "n", "uid": "u", "generation": 1 },
         "spec": {
             "restartPolicy": policy,
             "terminationGracePeriodSeconds": 30,
-            "containers": [{ "name": "a", "image": "a:1" }, { "name": "b", "image": "b:1" }],
+            "containers": [{ "name": "a", "image": "a:1" }, {
+                "name": "b", "image": "b:1",
+                "resizePolicy": [{ "resourceName": "memory", "restartPolicy": resize }],
+            }],
         },
     })
 }
@@ -133,6 +141,10 @@ impl Watched {
             Happening::ReferencesChange => world.happen(Event::ReferencesChanged),
             Happening::ImageEdited(version) => {
                 world.edit(&json!({ "spec": { "containers": [{ "image": format!("a:{version}") }] } }));
+            }
+            Happening::Resized(amount) => {
+                let amounts = json!({ "limits": { "cpu": format!("{amount}"), "memory": format!("{amount}Mi") } });
+                world.edit(&json!({ "spec": { "containers": [{ "resources": amounts }, { "resources": amounts }] } }));
             }
             Happening::Deleted(grace) if !self.removed => world.delete(grace.into()),
             Happening::Deleted(_) => {}
@@ -242,6 +254,12 @@ impl Watched {
                         state.terminated.as_ref().is_some_and(|end| !container.restart.restarts_after(end.exit_code));
                     assert!(state.running.is_some() || rests, "{}: {state:?}", container.name);
                 }
+                for (name, instance) in world.observed.alive() {
+                    let container = world.pod.container(name).unwrap();
+                    assert_eq!(instance.enforced, Some(container.enforced()), "{name} has not what was granted");
+                }
+                let mut conditions = plan.status.conditions.iter().flatten();
+                assert!(conditions.all(|condition| !condition.type_.starts_with("PodResize")), "a resize goes on");
             }
             Stage::Starting | Stage::Terminating { .. } => panic!("it rests in {:?}", plan.stage),
         }

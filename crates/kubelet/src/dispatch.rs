@@ -5,12 +5,14 @@
 //! is asked. Never here: anything about how a pod runs.
 
 mod orphans;
+mod resize;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use decide::admission::{self, Capacity};
+use decide::allocation::{Allocation, PendingResize};
 use decide::names::PodUid;
 use decide::observed::Observed;
 use decide::parse::{self, Refused};
@@ -27,6 +29,7 @@ use crate::events::about_pod;
 use crate::sources::Change;
 use crate::tables::{DesiredPod, ObservedPod, Origin};
 use crate::worker::{self, Shared, Start, Wanted};
+use resize::{Resizes, as_granted};
 
 /// How often what nobody wants is looked for.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -44,7 +47,11 @@ pub struct Node {
 /// One pod's worker, seen from here.
 struct Handle {
     origin: Origin,
-    /// What the worker was last given, for the admission of others.
+    /// What its source wants.
+    wanted_pod: Arc<Pod>,
+    /// The amounts granted to its containers.
+    granted: Allocation,
+    /// What the worker was last given: what its source wants, with the amounts granted. The admission of others reads it.
     pod: Arc<Pod>,
     /// Why its last change was not taken, if it was not.
     refused: Option<Rejection>,
@@ -57,6 +64,7 @@ pub struct Dispatcher {
     shared: Arc<Shared>,
     node: Node,
     workers: HashMap<PodUid, Handle>,
+    resizes: Resizes,
     running: JoinSet<PodUid>,
     /// The sweep under way, if one is.
     sweeping: JoinSet<()>,
@@ -71,6 +79,7 @@ impl Dispatcher {
             shared,
             node,
             workers: HashMap::new(),
+            resizes: Resizes::new(),
             running: JoinSet::new(),
             sweeping: JoinSet::new(),
             unheard: sources.into_iter().collect(),
@@ -84,10 +93,16 @@ impl Dispatcher {
         loop {
             tokio::select! {
                 change = changes.recv() => match change {
-                    Some(change) => self.take(change),
+                    Some(change) => {
+                        self.take(change);
+                        self.settle_resizes();
+                    }
                     None => return,
                 },
-                Some(ended) = self.running.join_next_with_id() => self.ended(ended),
+                Some(ended) = self.running.join_next_with_id() => {
+                    self.ended(ended);
+                    self.settle_resizes();
+                }
                 Some(swept) = self.sweeping.join_next() => {
                     if let Err(error) = swept {
                         tracing::error!("looking for pods that nobody wants broke: {error}");
@@ -95,6 +110,8 @@ impl Dispatcher {
                 }
                 _ = sweeps.tick(), if self.unheard.is_empty() && self.sweeping.is_empty() => {
                     self.sweeping.spawn(orphans::sweep(Arc::clone(&self.shared)));
+                    // The node may have more room than before, and a pod of a file may have ended.
+                    self.settle_resizes();
                 }
             }
         }
@@ -143,20 +160,40 @@ impl Dispatcher {
     }
 
     fn run_pod(&mut self, origin: Origin, pod: Arc<Pod>) {
-        match self.workers.get_mut(&pod.uid) {
-            Some(handle) => {
-                handle.pod = Arc::clone(&pod);
-                handle.wanted.send_replace(Wanted::Pod(pod));
+        let Some(handle) = self.workers.get_mut(&pod.uid) else {
+            let granted = Allocation::remembered(&pod.api);
+            return self.start_worker(origin, pod, granted, Duration::ZERO);
+        };
+        let differs = Allocation::of(&pod.api) != handle.granted;
+        let pending = handle.pod.pending_resize.clone().filter(|_| differs);
+        match as_granted(&pod, &handle.granted, pending) {
+            Ok(granted) => {
+                handle.wanted_pod = Arc::clone(&pod);
+                handle.pod = Arc::clone(&granted);
+                handle.wanted.send_replace(Wanted::Pod(granted));
+                self.expect_resize(&pod.uid, differs, self.shared.clock.now());
             }
-            None => self.start_worker(origin, pod, Duration::ZERO),
+            Err(rejection) => tracing::error!(pod = %pod.name, "a change is not taken: {}", rejection.message),
         }
     }
 
-    fn start_worker(&mut self, origin: Origin, pod: Arc<Pod>, pause: Duration) {
+    fn start_worker(&mut self, origin: Origin, wanted_pod: Arc<Pod>, granted: Allocation, pause: Duration) {
+        let now = self.shared.clock.now();
+        let pending = PendingResize::remembered(&wanted_pod.api, &granted);
+        let since = pending.as_ref().map_or(now, |(_, since)| *since);
+        let differs = Allocation::of(&wanted_pod.api) != granted;
+        let pod = match as_granted(&wanted_pod, &granted, pending.map(|(pending, _)| pending)) {
+            Ok(pod) => pod,
+            Err(rejection) => {
+                tracing::error!(pod = %wanted_pod.name, "what was granted is not taken up: {}", rejection.message);
+                Arc::clone(&wanted_pod)
+            }
+        };
+        self.expect_resize(&pod.uid, differs, since);
         let admission = self.admit(&pod);
         let status = pod.api.status.clone().unwrap_or_default();
         let host_ips = self.node.host_ips.borrow().clone();
-        let observed = Observed::new(status, host_ips, self.shared.clock.now());
+        let observed = Observed::new(status, host_ips, now);
         let (wanted, receiver) = watch::channel(Wanted::Pod(Arc::clone(&pod)));
         let nudge = self.shared.hints.subscribe(pod.uid.clone());
         let start = Start { pod: Arc::clone(&pod), origin, observed, admission, wanted: receiver, nudge };
@@ -171,7 +208,8 @@ impl Dispatcher {
             uid
         };
         let task = self.running.spawn(worker.instrument(span)).id();
-        self.workers.insert(pod.uid.clone(), Handle { origin, pod, refused: None, wanted, task });
+        let handle = Handle { origin, wanted_pod, granted, pod, refused: None, wanted, task };
+        self.workers.insert(handle.pod.uid.clone(), handle);
     }
 
     fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
@@ -242,7 +280,7 @@ impl Dispatcher {
         let Some(uid) = lost else { return };
         let Some(handle) = self.workers.remove(&uid) else { return };
         tracing::error!(pod = %handle.pod.name, %uid, "the worker of a pod broke: {error}; it begins again in {BROKEN:?}");
-        self.start_worker(handle.origin, handle.pod, BROKEN);
+        self.start_worker(handle.origin, handle.wanted_pod, handle.granted, BROKEN);
         let wanted = self.shared.tables.desired.get(&uid).is_some();
         if let Some(handle) = self.workers.get(&uid).filter(|_| !wanted) {
             handle.wanted.send_replace(Wanted::Gone);

@@ -104,6 +104,12 @@ impl Effects {
                 let result = self.start_container(pod, &container, &id).await;
                 Outcome::ContainerStarted { container, id, result }
             }
+            Action::UpdateResources { container, id, resources } => {
+                let updated =
+                    self.runtime.update_container_resources(id.as_str(), messages::resources(&resources)).await;
+                let result = updated.map_err(|error| Failure::new("ResizeError", error.message().to_owned()));
+                Outcome::ResourcesUpdated { container, id, resources, result }
+            }
             Action::StopContainer { container, id, grace, .. } => {
                 let result = self.stop_container(&id, grace).await;
                 Outcome::ContainerStopped { container, id, result }

@@ -381,6 +381,7 @@ fn has_failed(outcome: &Outcome) -> bool {
         Outcome::ImagePulled { result, .. } => result.is_err(),
         Outcome::ContainerCreated { result, .. } => result.is_err(),
         Outcome::ContainerStarted { result, .. } => result.is_err(),
+        Outcome::ResourcesUpdated { result, .. } => result.is_err(),
         Outcome::ContainerStopped { result, .. } => result.is_err(),
     }
 }

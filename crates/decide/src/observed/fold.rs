@@ -6,7 +6,7 @@ use crate::backoff::{Streak, effect_again, pull_again};
 use crate::event::{Event, Failure, Image, ImageOrigin, Outcome, RuntimeView};
 use crate::names::{ContainerId, ContainerName};
 use crate::plan::{Action, Task, TaskKind};
-use crate::pod::{Pod, Rejection};
+use crate::pod::{Enforced, Pod, Rejection};
 use crate::report::{Report, image_present, pulled};
 use crate::time::{Timestamp, after};
 use std::time::Duration;
@@ -26,6 +26,12 @@ const KILL_FAILED: (&str, &str) = ("FailedKillPod", "error killing pod: ");
 impl Observed {
     /// Folds in what happened to `pod` at `now`. Returns what to say about it.
     pub fn apply(&mut self, pod: &Pod, event: Event, now: Timestamp) -> Vec<Report> {
+        let mut reports = self.fold(pod, event, now);
+        reports.extend(self.resized(pod));
+        reports
+    }
+
+    fn fold(&mut self, pod: &Pod, event: Event, now: Timestamp) -> Vec<Report> {
         match event {
             Event::Desired(pod) => self.desired(&pod, now),
             Event::Removed => {
@@ -54,9 +60,11 @@ impl Observed {
             let container = task.container.as_ref().and_then(|name| pod.container(name));
             setback.image.as_ref().is_none_or(|image| container.is_some_and(|container| container.image == *image))
         });
+        let mut reports = self.resize.desired(pod);
         let fresh: Vec<Report> = pod.warnings.iter().filter(|one| !self.warned.contains(one)).cloned().collect();
         self.warned.extend(fresh.iter().cloned());
-        fresh
+        reports.extend(fresh);
+        reports
     }
 
     /// The pod is going. Hearing it again can only bring the deadline nearer.
@@ -151,8 +159,13 @@ impl Observed {
                 })
             }
             Outcome::ContainerStarted { id, result, .. } => self.started(pod, task, &id, result, now),
+            Outcome::ResourcesUpdated { container, id, resources, result } => {
+                self.updated(pod, task, (&container, &id), resources, result, now)
+            }
             Outcome::ContainerStopped { container, id, result } => {
+                let owes_restart = self.was_stopped_for_a_resize(pod, &container);
                 self.settle(pod, task, result, KILL_FAILED, now, |known, exit| {
+                    known.containers.entry(container.clone()).or_default().owes_restart |= owes_restart;
                     known.containers.entry(container).or_default().exited(&id, exit);
                     Vec::new()
                 })
@@ -255,8 +268,35 @@ impl Observed {
             None => Streak { of: Some(image), restarts: 0 },
         };
         container.image = None;
+        container.owes_restart = false;
         container.see(instance);
         vec![Report::normal("Created", "Container created").of(name)]
+    }
+
+    fn updated(
+        &mut self,
+        pod: &Pod,
+        task: Task,
+        (name, id): (&ContainerName, &ContainerId),
+        resources: Enforced,
+        result: Result<(), Failure>,
+        now: Timestamp,
+    ) -> Vec<Report> {
+        match result {
+            Ok(()) => {
+                self.failures.remove(&task);
+                let known = self.containers.entry(name.clone()).or_default();
+                for instance in known.instances.iter_mut().filter(|instance| instance.id == *id) {
+                    instance.enforced = Some(resources);
+                }
+                Vec::new()
+            }
+            Err(failure) => {
+                let report = self.resize_failed(pod, name, &failure.message);
+                self.set_back(pod, task, failure, now);
+                report.into_iter().collect()
+            }
+        }
     }
 
     fn started(

@@ -35,7 +35,7 @@ fn container(status: &api::ContainerStatus, now: Timestamp) -> ContainerObserved
         (None, Some(past)) => instances.push(instance(status, past, restarts)),
         (None, None) => {}
     }
-    ContainerObserved { image: None, instances, streak: Streak { of: None, restarts } }
+    ContainerObserved { image: None, instances, streak: Streak { of: None, restarts }, owes_restart: false }
 }
 
 fn instance(
@@ -50,6 +50,7 @@ fn instance(
         sandbox: SandboxId::from(""),
         image: String::new(),
         image_reference: status.image_id.clone(),
+        enforced: None,
         held: false,
         state,
     }

@@ -4,8 +4,8 @@ use super::restart::{List, role_and_restart};
 use super::{field, invalid, path_part, resources, unsupported_value};
 use crate::names::{ContainerName, VolumeName};
 use crate::pod::{
-    ConfigKind, Container, EnvFrom, EnvValue, EnvVar, KeyRef, Mount, Port, Protocol, PullPolicy, Rejection, Resources,
-    RestartPolicy, TerminationMessagePolicy, Volume,
+    ConfigKind, Container, EnvFrom, EnvValue, EnvVar, KeyRef, Mount, Port, Protocol, PullPolicy, Rejection,
+    ResizePolicy, Resources, RestartPolicy, TerminationMessagePolicy, Volume,
 };
 use k8s_openapi::api::core::v1 as api;
 use std::net::IpAddr;
@@ -51,6 +51,7 @@ fn container(api: &api::Container, list: List, of_pod: OfPod, place: &str) -> Re
         ports: each(api.ports.as_ref(), &format!("{place}.ports"), read_port)?,
         requests: defaulted(requests, limits),
         limits,
+        resize_policy: resize_policy(api, place)?,
         mounts: each(api.volume_mounts.as_ref(), &format!("{place}.volumeMounts"), mount)?,
         stdin: api.stdin.unwrap_or(false),
         stdin_once: api.stdin_once.unwrap_or(false),
@@ -134,6 +135,24 @@ fn defaulted(requests: Resources, limits: Resources) -> Resources {
         memory_bytes: requests.memory_bytes.or(limits.memory_bytes),
         ephemeral_storage_bytes: requests.ephemeral_storage_bytes.or(limits.ephemeral_storage_bytes),
     }
+}
+
+fn resize_policy(api: &api::Container, place: &str) -> Result<ResizePolicy, Rejection> {
+    let mut policy = ResizePolicy::default();
+    for (index, one) in api.resize_policy.iter().flatten().enumerate() {
+        let place = |field| format!("{place}.resizePolicy[{index}].{field}");
+        let restart = match one.restart_policy.as_str() {
+            "NotRequired" => false,
+            "RestartContainer" => true,
+            other => return Err(unsupported_value(&place("restartPolicy"), other, "NotRequired or RestartContainer")),
+        };
+        match one.resource_name.as_str() {
+            "cpu" => policy.restart_for_cpu = restart,
+            "memory" => policy.restart_for_memory = restart,
+            other => return Err(unsupported_value(&place("resourceName"), other, "cpu or memory")),
+        }
+    }
+    Ok(policy)
 }
 
 fn env_var(api: &api::EnvVar, place: &str) -> Result<EnvVar, Rejection> {

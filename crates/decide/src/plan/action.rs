@@ -2,6 +2,7 @@
 
 use crate::event::{Failure, Outcome};
 use crate::names::{ContainerId, ContainerName, ImageId, SandboxId};
+use crate::pod::Enforced;
 use crate::report::Report;
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -62,6 +63,15 @@ pub enum Action {
         /// Which.
         id: ContainerId,
     },
+    /// Hold an instance to other amounts while it lives.
+    UpdateResources {
+        /// Of which container.
+        container: ContainerName,
+        /// Which.
+        id: ContainerId,
+        /// All that it is to be held to from now on.
+        resources: Enforced,
+    },
     /// Stop an instance. Planned again with a shorter grace while one is in flight, it takes that one's place: drop
     /// the earlier call and make this one.
     StopContainer {
@@ -111,6 +121,8 @@ pub enum TaskKind {
     CreateContainer,
     /// `StartContainer`
     StartContainer,
+    /// `UpdateResources`
+    UpdateResources,
     /// `StopContainer`
     StopContainer,
     /// `RemoveContainer`
@@ -132,6 +144,7 @@ impl Action {
             Action::PullImage { container, .. } => Task::of(container, TaskKind::PullImage),
             Action::CreateContainer { container, .. } => Task::of(container, TaskKind::CreateContainer),
             Action::StartContainer { container, .. } => Task::of(container, TaskKind::StartContainer),
+            Action::UpdateResources { container, .. } => Task::of(container, TaskKind::UpdateResources),
             Action::StopContainer { container, .. } => Task::of(container, TaskKind::StopContainer),
             Action::RemoveContainer { container, .. } => Task::of(container, TaskKind::RemoveContainer),
         }
@@ -158,6 +171,9 @@ impl Outcome {
             Action::StartContainer { container, id } => {
                 Outcome::ContainerStarted { container, id, result: Err(failed("RunContainerError")) }
             }
+            Action::UpdateResources { container, id, resources } => {
+                Outcome::ResourcesUpdated { container, id, resources, result: Err(failed("ResizeError")) }
+            }
             Action::StopContainer { container, id, .. } => {
                 Outcome::ContainerStopped { container, id, result: Err(failed("KillContainerError")) }
             }
@@ -179,6 +195,7 @@ impl Outcome {
             Outcome::ImagePulled { container, .. } => Task::of(container, TaskKind::PullImage),
             Outcome::ContainerCreated { container, .. } => Task::of(container, TaskKind::CreateContainer),
             Outcome::ContainerStarted { container, .. } => Task::of(container, TaskKind::StartContainer),
+            Outcome::ResourcesUpdated { container, .. } => Task::of(container, TaskKind::UpdateResources),
             Outcome::ContainerStopped { container, .. } => Task::of(container, TaskKind::StopContainer),
             Outcome::ContainerRemoved { container, .. } => Task::of(container, TaskKind::RemoveContainer),
         }

@@ -97,6 +97,7 @@ fn is_done(container: &Container, observed: &Observed) -> bool {
     let exit = known.and_then(|known| known.newest()).and_then(|newest| newest.exit());
     let nothing_else_runs = known.is_none_or(|known| known.alive().next().is_none());
     nothing_else_runs
+        && known.is_none_or(|known| !known.owes_restart)
         && exit.is_some_and(|exit| !container.restart.restarts_after(exit.code))
         && !observed.is_in_flight(TaskKind::CreateContainer, Some(&container.name))
         && !observed.is_in_doubt(TaskKind::StartContainer, Some(&container.name))

@@ -34,6 +34,7 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
     let needs: Vec<(&Container, Need<'_>)> =
         pod.containers.iter().map(|container| (container, need(draft, container))).collect();
     stop_what_must_not_run(draft, &needs);
+    super::resize::plan(draft);
     let starts = needs.iter().any(|(_, need)| matches!(need, Need::Create { .. } | Need::Start(_)));
     let sandbox = if starts && draft.observed.volumes == VolumeState::Prepared { sandbox(draft) } else { None };
     for (container, need) in &needs {
@@ -68,10 +69,13 @@ fn need<'a>(draft: &Draft<'a>, container: &Container) -> Need<'a> {
         InstanceState::Created if is_usable(draft, newest, container) => Need::Start(newest),
         InstanceState::Created => Need::Create { attempt: next_attempt },
         InstanceState::Unknown => Need::Stop(newest, "the runtime does not know its state".into()),
-        InstanceState::Running { .. } => match why_not_go_on(draft, newest, container) {
-            Some(why) => Need::Stop(newest, why),
-            None => Need::Nothing,
-        },
+        InstanceState::Running { .. } => {
+            match why_not_go_on(draft, newest, container).or_else(|| super::resize::why_restart(container, newest)) {
+                Some(why) => Need::Stop(newest, why),
+                None => Need::Nothing,
+            }
+        }
+        InstanceState::Exited(_) if known.owes_restart => Need::Create { attempt: next_attempt },
         InstanceState::Exited(exit) if !container.restart.restarts_after(exit.code) => Need::Nothing,
         InstanceState::Exited(exit) => {
             let wait = known.streak.wait(&container.image, exit.started_at, exit.finished_at);

@@ -1,5 +1,6 @@
 //! The containers of a pod: what each is there for and what it is made of.
 
+use super::enforced::Enforced;
 use super::env::{EnvFrom, EnvVar};
 use super::resources::Resources;
 use super::restart::Restart;
@@ -74,6 +75,8 @@ pub struct Container {
     pub limits: Resources,
     /// `resources.requests`; where one is absent and a limit is set, the limit.
     pub requests: Resources,
+    /// `resizePolicy`.
+    pub resize_policy: ResizePolicy,
     /// `volumeMounts`.
     pub mounts: Vec<Mount>,
     /// `stdin`.
@@ -88,6 +91,23 @@ pub struct Container {
     pub termination_message_path: String,
     /// `terminationMessagePolicy`.
     pub termination_message_policy: TerminationMessagePolicy,
+}
+
+impl Container {
+    /// What the runtime is to hold it to.
+    #[must_use]
+    pub fn enforced(&self) -> Enforced {
+        Enforced::of(&self.requests, &self.limits)
+    }
+}
+
+/// `resizePolicy`: whether the container is restarted when it is to have more or less of a resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResizePolicy {
+    /// `RestartContainer` for `cpu`.
+    pub restart_for_cpu: bool,
+    /// `RestartContainer` for `memory`.
+    pub restart_for_memory: bool,
 }
 
 /// `imagePullPolicy`.

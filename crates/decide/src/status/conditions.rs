@@ -1,5 +1,6 @@
 //! `status.conditions`: the kubelet's own, and those of others untouched beside them.
 
+use super::resize;
 use crate::observed::Observed;
 use crate::plan::Phase;
 use crate::pod::Pod;
@@ -64,8 +65,14 @@ pub(super) fn all(
         own.push(("PodScheduled", Verdict::bare(true)));
     }
     let before = observed.status.conditions.as_deref().unwrap_or_default();
-    let own = own.into_iter().map(|(type_, verdict)| condition(type_, verdict, pod, before, now));
-    own.chain(foreign).collect()
+    let own = own.into_iter().map(|(type_, verdict)| condition(type_, verdict, pod.generation, before, now));
+    let resizes =
+        if matches!(phase, Phase::Pending | Phase::Running) { resize::conditions(pod, observed) } else { Vec::new() };
+    let resizes = resizes.into_iter().map(|one| {
+        let verdict = Verdict { holds: true, reason: one.reason, message: one.message };
+        condition(one.type_, verdict, one.generation, before, now)
+    });
+    own.chain(resizes).chain(foreign).collect()
 }
 
 /// The conditions of others, by the API object, or by the last status if the object has none yet.
@@ -97,7 +104,7 @@ fn find<'a>(conditions: &'a [api::PodCondition], type_: &str) -> Option<&'a api:
 fn condition(
     type_: &str,
     verdict: Verdict,
-    pod: &Pod,
+    generation: Option<i64>,
     before: &[api::PodCondition],
     now: Timestamp,
 ) -> api::PodCondition {
@@ -111,7 +118,7 @@ fn condition(
         message: verdict.message,
         last_transition_time: since.or_else(|| Some(Time(whole_seconds(now)))),
         last_probe_time: None,
-        observed_generation: pod.generation,
+        observed_generation: generation,
     }
 }
 

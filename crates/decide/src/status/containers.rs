@@ -1,5 +1,6 @@
 //! `status.containerStatuses`: one entry for each container of the spec, by name.
 
+use super::resize;
 use crate::names::{ContainerId, ContainerName};
 use crate::observed::{Exit, Instance, InstanceState, Observed, SCHEME};
 use crate::plan::Waiting;
@@ -56,7 +57,7 @@ fn status(
             bounded(terminated(Some(&one.id), exit), longest_message)
         })),
         allocated_resources: resources.requests.clone(),
-        resources: is_running.then_some(api::ResourceRequirements { claims: None, ..resources }),
+        resources: newest.filter(|_| is_running).map(|newest| resize::in_force(container, newest, resources)),
         volume_mounts: Some(container.mounts.iter().map(mount).collect()),
         ..api::ContainerStatus::default()
     }

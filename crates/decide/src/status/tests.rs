@@ -57,6 +57,7 @@ fn running(pod: &Pod) -> Observed {
         attempt: 0,
         sandbox: SandboxId::from("s"),
         image: "i:1".into(),
+        enforced: None,
         image_reference: "i@sha256:0123".into(),
         held: true,
         state: InstanceState::Running { started_at: at(1) },

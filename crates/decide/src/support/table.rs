@@ -130,7 +130,12 @@ pub const TABLE: &[Row] = &[
     ),
     honoured("containers[].ports[].name", ""),
     honoured("containers[].ports[].protocol", "`TCP` and `UDP`; `SCTP` is refused"),
-    quiet("containers[].resizePolicy", "says only how a resize would be done"),
+    honoured("containers[].resizePolicy", ""),
+    honoured("containers[].resizePolicy[].resourceName", "`cpu` and `memory`"),
+    honoured(
+        "containers[].resizePolicy[].restartPolicy",
+        "a change of the memory request alone restarts nothing: nothing enforces it",
+    ),
     honoured("containers[].resources", ""),
     refused("containers[].resources.claims", UNSUPPORTED, "a guest cannot reach devices; take the claim out", &[]),
     honoured(

@@ -4,10 +4,13 @@ use super::{EPOCH, lines};
 use decide::event::{Event, Outcome};
 use decide::names::{ContainerId, ContainerName};
 use decide::plan::{Action, Plan, Stage};
+use decide::pod::Enforced;
 use decide::report::Report;
 use decide::time::{Timestamp, between};
 use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 /// One event and what followed from it. What did not change is left out.
@@ -25,6 +28,8 @@ pub(crate) struct Entry {
     phase: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     containers: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resize: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     wake: Option<String>,
 }
@@ -48,6 +53,7 @@ pub(super) fn entry(
         stage: changed(before.map(|plan| stage(plan.stage)), stage(plan.stage)),
         phase: changed(before.map(|plan| phase(&plan.status)), phase(&plan.status)),
         containers: changed(before.map(|plan| containers(&plan.status)), containers(&plan.status)).unwrap_or_default(),
+        resize: changed(before.map(|plan| resize(&plan.status)), resize(&plan.status)).unwrap_or_default(),
         wake: changed(before.map(|plan| plan.wake_at), plan.wake_at).flatten().map(clock),
     };
     let silent = Entry { at: entry.at.clone(), event: entry.event.clone(), ..Entry::nothing() };
@@ -64,6 +70,7 @@ impl Entry {
             stage: None,
             phase: None,
             containers: Vec::new(),
+            resize: Vec::new(),
             wake: None,
         }
     }
@@ -117,8 +124,38 @@ fn state(state: &api::ContainerState) -> String {
     }
 }
 
+/// What a runtime holds a container to.
+fn enforced(enforced: &Enforced) -> String {
+    let some = |amount: Option<u64>| amount.map_or("none".to_owned(), |amount| amount.to_string());
+    let Enforced { cpu_quota_micros, cpu_shares, memory_limit_bytes } = enforced;
+    format!("quota {}, shares {cpu_shares}, memory {}", some(*cpu_quota_micros), some(*memory_limit_bytes))
+}
+
+/// The conditions of a resize, and the amounts that were granted and that are in force; nothing for a pod without any.
+fn resize(status: &api::PodStatus) -> Vec<String> {
+    let conditions = status.conditions.iter().flatten().filter(|condition| condition.type_.starts_with("PodResize"));
+    let conditions = conditions.map(|condition| {
+        let text = |text: &Option<String>| text.as_ref().map(|text| format!(" {text}")).unwrap_or_default();
+        let generation = condition.observed_generation.unwrap_or(0);
+        format!("{}{}{}, generation {generation}", condition.type_, text(&condition.reason), text(&condition.message))
+    });
+    let containers = status.container_statuses.iter().flatten().filter_map(|container| {
+        let amounts = |amounts: Option<&BTreeMap<String, Quantity>>| {
+            let amounts = amounts.into_iter().flatten().map(|(name, amount)| format!("{name} {}", amount.0));
+            amounts.collect::<Vec<_>>().join(" ")
+        };
+        let granted = amounts(Some(container.allocated_resources.as_ref()?));
+        let resources = container.resources.as_ref();
+        let limits = amounts(resources.and_then(|resources| resources.limits.as_ref()));
+        let requests = amounts(resources.and_then(|resources| resources.requests.as_ref()));
+        Some(format!("{} granted {granted}, in force [{requests}] up to [{limits}]", container.name))
+    });
+    conditions.chain(containers).collect()
+}
+
 fn action(action: &Action) -> String {
     match action {
+        Action::UpdateResources { id, resources, .. } => format!("UpdateResources {id} to {}", enforced(resources)),
         Action::StopContainer { id, grace, .. } => format!("StopContainer {id} within {:.0}s", grace.as_secs_f64()),
         Action::CreateContainer { container, sandbox, attempt, .. } => {
             format!("CreateContainer {container} attempt {attempt} in {sandbox}")
@@ -165,6 +202,7 @@ fn outcome_words(outcome: &Outcome) -> String {
         Outcome::ImagePulled { container, result } => ended(of("PullImage", container), result),
         Outcome::ContainerCreated { container, result, .. } => ended(of("CreateContainer", container), result),
         Outcome::ContainerStarted { id, result, .. } => ended(with("StartContainer", id), result),
+        Outcome::ResourcesUpdated { id, result, .. } => ended(with("UpdateResources", id), result),
         Outcome::ContainerStopped { id, result, .. } => ended(with("StopContainer", id), result),
         Outcome::ContainerRemoved { id, result, .. } => ended(with("RemoveContainer", id), result),
     }

@@ -13,6 +13,8 @@ pub(crate) use journal::Entry;
 use journal::{entry, event_words};
 pub(crate) use runtime::{Life, Runtime};
 
+use decide::admission::Capacity;
+use decide::allocation::{Allocation, judge};
 use decide::event::{Event, Failure, Outcome};
 use decide::names::ContainerName;
 use decide::observed::Observed;
@@ -51,6 +53,11 @@ pub(crate) struct Fault {
 pub(crate) struct World {
     pub(crate) object: Value,
     pub(crate) pod: Arc<Pod>,
+    /// What the node has…
+    pub(crate) capacity: Capacity,
+    /// …and who else is there.
+    neighbours: Vec<Pod>,
+    granted: Allocation,
     pub(crate) observed: Observed,
     pub(crate) plan: Option<Plan>,
     pub(crate) now: Timestamp,
@@ -63,11 +70,15 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(object: Value) -> Self {
         let now = Timestamp::from_second(EPOCH).unwrap();
+        let granted = Allocation::of(&api_pod(&object));
         let pod = Arc::new(pod(&object));
         let observed = Observed::new(pod.api.status.clone().unwrap_or_default(), host_ips(), now);
         World {
             object,
             pod,
+            capacity: Capacity { pods: 10, ..Capacity::default() },
+            neighbours: Vec::new(),
+            granted,
             observed,
             plan: None,
             now,
@@ -180,8 +191,39 @@ impl World {
     /// The API server, having taken the last status, tells the worker of the object.
     pub(crate) fn tell(&mut self) {
         self.object["status"] = serde_json::to_value(&self.observed.status).unwrap();
-        self.pod = Arc::new(pod(&self.object));
+        self.grant();
         self.happen(Event::Desired(Arc::clone(&self.pod)));
+    }
+
+    /// The node has other room than before.
+    pub(crate) fn has(&mut self, capacity: Capacity) {
+        self.capacity = capacity;
+        self.tell();
+    }
+
+    /// The one other pod there is asks for so much CPU.
+    pub(crate) fn has_neighbour(&mut self, cpu: &str) {
+        let resources = serde_json::json!({ "requests": { "cpu": cpu } });
+        let container = serde_json::json!({ "name": "c", "image": "i", "resources": resources });
+        let metadata = serde_json::json!({ "name": "other", "namespace": "default", "uid": "other" });
+        let object = serde_json::json!({ "metadata": metadata, "spec": { "containers": [container] } });
+        self.neighbours = vec![pod(&object)];
+        self.tell();
+    }
+
+    /// What the node's dispatcher does with a pod that a source has changed.
+    fn grant(&mut self) {
+        let wanted = pod(&self.object);
+        let asked = Allocation::of(&wanted.api);
+        let pending = match asked == self.granted {
+            true => None,
+            false => judge(&wanted, &self.neighbours.iter().collect::<Vec<_>>(), &self.capacity, false).err(),
+        };
+        if pending.is_none() {
+            self.granted = asked;
+        }
+        let granted = parse(self.granted.applied_to(&wanted.api)).map_err(|refused| refused.rejection.message).unwrap();
+        self.pod = Arc::new(Pod { pending_resize: pending, ..granted });
     }
 
     /// `kubectl delete --grace-period`.
@@ -197,7 +239,8 @@ impl World {
     pub(crate) fn restart_kubelet(&mut self) {
         self.pending.clear();
         self.object["status"] = serde_json::to_value(&self.observed.status).unwrap();
-        self.pod = Arc::new(pod(&self.object));
+        self.granted = Allocation::remembered(&api_pod(&self.object));
+        self.grant();
         let status = self.pod.api.status.clone().unwrap_or_default();
         self.observed = Observed::new(status, host_ips(), self.now);
         self.plan = None;
@@ -223,6 +266,9 @@ pub(crate) fn fail(action: Action, failure: Failure) -> Outcome {
         Outcome::ContainerStarted { container, id, .. } => {
             Outcome::ContainerStarted { container, id, result: Err(failure) }
         }
+        Outcome::ResourcesUpdated { container, id, resources, .. } => {
+            Outcome::ResourcesUpdated { container, id, resources, result: Err(failure) }
+        }
         Outcome::ContainerStopped { container, id, .. } => {
             Outcome::ContainerStopped { container, id, result: Err(failure) }
         }
@@ -232,9 +278,12 @@ pub(crate) fn fail(action: Action, failure: Failure) -> Outcome {
     }
 }
 
+fn api_pod(object: &Value) -> api::Pod {
+    serde_json::from_value(object.clone()).unwrap()
+}
+
 pub(crate) fn pod(object: &Value) -> Pod {
-    let object: api::Pod = serde_json::from_value(object.clone()).unwrap();
-    parse(Arc::new(object)).map_err(|refused| refused.rejection.message).unwrap()
+    parse(Arc::new(api_pod(object))).map_err(|refused| refused.rejection.message).unwrap()
 }
 
 pub(crate) fn host_ips() -> Vec<IpAddr> {

@@ -1,6 +1,6 @@
 //! A container runtime of a few lists: what it is told to do, it does at once; containers live as scripted.
 
-use decide::event::{Image, ImageOrigin, Outcome, RuntimeView};
+use decide::event::{Failure, Image, ImageOrigin, Outcome, RuntimeView};
 use decide::names::{ContainerId, ContainerName, ImageId, SandboxId};
 use decide::observed::{Exit, Instance, InstanceState, Sandbox, SandboxState};
 use decide::plan::Action;
@@ -35,6 +35,8 @@ pub(crate) struct Runtime {
     pub(crate) images: BTreeSet<String>,
     /// Lives of successive instances; the last one goes for all that follow.
     pub(crate) lives: BTreeMap<String, Vec<Life>>,
+    /// What each instance holds, in bytes: no limit can be less.
+    pub(crate) memory_used: u64,
     /// Successful starts, by container.
     pub(crate) starts: BTreeMap<ContainerName, u32>,
     /// When instances will exit, and how.
@@ -165,6 +167,7 @@ impl Runtime {
                     sandbox,
                     image: spec.image.clone(),
                     image_reference: image.to_string(),
+                    enforced: Some(spec.enforced()),
                     held: true,
                     state: InstanceState::Created,
                 };
@@ -184,6 +187,19 @@ impl Runtime {
                     }
                 }
                 Outcome::ContainerStarted { container, id, result: Ok(now) }
+            }
+            Action::UpdateResources { container, id, resources } => {
+                let refused = resources.memory_limit_bytes.is_some_and(|limit| limit < self.memory_used);
+                let result = match refused {
+                    true => Err(Failure::new("ResizeError", "memory limit below current usage")),
+                    false => Ok(()),
+                };
+                if !refused {
+                    for (_, instance) in self.containers.iter_mut().filter(|(_, instance)| instance.id == id) {
+                        instance.enforced = Some(resources);
+                    }
+                }
+                Outcome::ResourcesUpdated { container, id, resources, result }
             }
             Action::StopContainer { container, id, grace, .. } => {
                 let code = if self.stop_time(&id) >= grace.max(Duration::from_millis(1)) { 137 } else { 143 };

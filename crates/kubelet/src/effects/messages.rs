@@ -9,18 +9,11 @@ use cri::names::{ContainerAnnotations, ContainerPort, PodIdentity, PortProtocol}
 use cri::v1;
 use decide::event::Failure;
 use decide::names::ImageId;
-use decide::pod::{Container, Pod, Port, Protocol, Resources, TerminationMessagePolicy};
+use decide::pod::{CPU_PERIOD_MICROS, Container, Enforced, Pod, Port, Protocol, TerminationMessagePolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sha2::{Digest, Sha256};
 
 use crate::environment::ContainerEnvironment;
-
-/// CPU time is dealt out per this period, as the kubelet's `cpuCFSQuotaPeriod` says by default.
-const CPU_PERIOD_MICROSECONDS: i64 = 100_000;
-/// The kernel's shares of one CPU, in which CRI counts requests.
-const SHARES_PER_CPU: u64 = 1024;
-/// The kernel takes no fewer.
-const FEWEST_SHARES: u64 = 2;
 
 /// Who the pod is, as labels.
 pub fn identity(pod: &Pod) -> PodIdentity {
@@ -123,7 +116,7 @@ pub fn container(
         stdin_once: container.stdin_once,
         tty: container.tty,
         linux: Some(v1::LinuxContainerConfig {
-            resources: Some(resources(&container.requests, &container.limits)),
+            resources: Some(resources(&container.enforced())),
             security_context: Some(v1::LinuxContainerSecurityContext {
                 readonly_rootfs: container.read_only_root,
                 ..Default::default()
@@ -170,17 +163,27 @@ fn spec_hash(container: &Container) -> String {
     hash.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Requests and limits as the kernel would take them; the runtime reads a quota and a limit out of them.
-pub fn resources(requests: &Resources, limits: &Resources) -> v1::LinuxContainerResources {
-    let requested = requests.cpu_millis.or(limits.cpu_millis).unwrap_or(0);
-    let shares = (requested.saturating_mul(SHARES_PER_CPU) / 1000).max(FEWEST_SHARES);
-    let quota = limits.cpu_millis.map_or(0, |millis| signed(millis).saturating_mul(CPU_PERIOD_MICROSECONDS / 1000));
+/// What the runtime is to hold a container to. A limit that there is not is one below 0: in an update, 0 would leave the
+/// limit there is.
+pub fn resources(enforced: &Enforced) -> v1::LinuxContainerResources {
+    let limit = |amount: Option<u64>| amount.map_or(-1, signed);
     v1::LinuxContainerResources {
-        cpu_period: CPU_PERIOD_MICROSECONDS,
-        cpu_quota: quota,
-        cpu_shares: signed(shares),
-        memory_limit_in_bytes: limits.memory_bytes.map_or(0, signed),
+        cpu_period: signed(CPU_PERIOD_MICROS),
+        cpu_quota: limit(enforced.cpu_quota_micros),
+        cpu_shares: signed(enforced.cpu_shares),
+        memory_limit_in_bytes: limit(enforced.memory_limit_bytes),
         ..Default::default()
+    }
+}
+
+/// What the runtime says that it holds a container to.
+pub fn enforced(resources: &v1::LinuxContainerResources) -> Enforced {
+    let limit = |amount: i64| u64::try_from(amount).ok().filter(|amount| *amount > 0);
+    let period = limit(resources.cpu_period).unwrap_or(CPU_PERIOD_MICROS);
+    Enforced {
+        cpu_quota_micros: limit(resources.cpu_quota).map(|quota| quota.saturating_mul(CPU_PERIOD_MICROS) / period),
+        cpu_shares: u64::try_from(resources.cpu_shares).unwrap_or(0),
+        memory_limit_bytes: limit(resources.memory_limit_in_bytes),
     }
 }
 
@@ -193,12 +196,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_become_quota_and_requests_become_shares() {
-        let of = |cpu, memory| Resources { cpu_millis: cpu, memory_bytes: memory, ephemeral_storage_bytes: None };
-        let made = resources(&of(Some(250), None), &of(Some(500), Some(64 << 20)));
-        assert_eq!((made.cpu_quota, made.cpu_period, made.cpu_shares), (50_000, 100_000, 256));
-        assert_eq!(made.memory_limit_in_bytes, 64 << 20);
-        let unlimited = resources(&of(None, None), &of(None, None));
-        assert_eq!((unlimited.cpu_quota, unlimited.cpu_shares, unlimited.memory_limit_in_bytes), (0, 2, 0));
+    fn what_is_said_to_the_runtime_is_what_is_heard_from_it() {
+        let limited = Enforced { cpu_quota_micros: Some(50_000), cpu_shares: 256, memory_limit_bytes: Some(64 << 20) };
+        let said = resources(&limited);
+        assert_eq!((said.cpu_quota, said.cpu_period, said.cpu_shares), (50_000, 100_000, 256));
+        assert_eq!(said.memory_limit_in_bytes, 64 << 20);
+        let unlimited = Enforced { cpu_quota_micros: None, cpu_shares: 2, memory_limit_bytes: None };
+        assert_eq!((resources(&unlimited).cpu_quota, resources(&unlimited).memory_limit_in_bytes), (-1, -1));
+        for one in [limited, unlimited] {
+            assert_eq!(enforced(&resources(&one)), one);
+        }
+        let other_period = v1::LinuxContainerResources { cpu_period: 50_000, cpu_quota: 25_000, ..Default::default() };
+        assert_eq!(enforced(&other_period).cpu_limit_millis(), Some(500));
     }
 }

@@ -12,7 +12,7 @@ use decide::names::{ContainerId, ContainerName, PodUid, SandboxId};
 use decide::observed::{Exit, Instance, InstanceState, Sandbox, SandboxState};
 use jiff::Timestamp;
 
-use super::termination;
+use super::{messages, termination};
 
 /// Lists the pod's sandboxes and containers. `as_of` is the present.
 pub async fn runtime_view(runtime: &Client, uid: &PodUid, as_of: Timestamp) -> Result<RuntimeView, CallError> {
@@ -92,6 +92,7 @@ pub async fn instance(status: &v1::ContainerStatus, sandbox: &str) -> Instance {
         sandbox: SandboxId::from(sandbox),
         image: named.unwrap_or_default(),
         image_reference: status.image_ref.clone(),
+        enforced: status.resources.as_ref().and_then(|resources| resources.linux.as_ref()).map(messages::enforced),
         held: true,
         state,
     }

@@ -36,6 +36,7 @@ pub(crate) struct Bed {
     pub(crate) folder: tempfile::TempDir,
     began: Instant,
     clock: Clock,
+    capacity: watch::Sender<Capacity>,
     kubelet: Option<Kubelet>,
 }
 
@@ -57,7 +58,9 @@ impl Bed {
     pub(crate) fn without_kubelet() -> Self {
         let fake = Fake::new();
         let (runtime, folder) = (fake.client(), tempfile::tempdir().unwrap());
-        Self { fake, runtime, folder, began: Instant::now(), clock: Clock::tokio(), kubelet: None }
+        let capacity = Capacity { pods: 10_000, node_name: "node".into(), ..Capacity::default() };
+        let capacity = watch::Sender::new(capacity);
+        Self { fake, runtime, folder, began: Instant::now(), clock: Clock::tokio(), capacity, kubelet: None }
     }
 
     /// Starts the kubelet, perhaps again.
@@ -77,7 +80,6 @@ impl Bed {
 
     fn setup(&self, api: Option<kube::Client>) -> Setup {
         let (recorder, records) = Recorder::new();
-        let capacity = Capacity { pods: 10_000, node_name: "node".into(), ..Capacity::default() };
         Setup {
             node_name: "node".into(),
             runtime: self.runtime.clone(),
@@ -90,7 +92,7 @@ impl Bed {
             sync_frequency: Duration::from_secs(60),
             dns: DnsSettings::of_host(),
             parallel_pulls: 4,
-            capacity: watch::channel(capacity).1,
+            capacity: self.capacity.subscribe(),
             allocatable: watch::channel(Resources::default()).1,
             host_ips: watch::channel(vec![IpAddr::from([192, 0, 2, 1])]).1,
             recorder,
@@ -99,6 +101,14 @@ impl Bed {
             metrics: Arc::new(Metrics::new("node")),
             clock: self.clock,
         }
+    }
+
+    /// The node has this much for its pods.
+    pub(crate) fn has(&self, cpu_millis: u64, memory_bytes: u64) {
+        self.capacity.send_modify(|capacity| {
+            capacity.allocatable.cpu_millis = Some(cpu_millis);
+            capacity.allocatable.memory_bytes = Some(memory_bytes);
+        });
     }
 
     pub(crate) fn kubelet(&self) -> &Kubelet {

@@ -13,4 +13,5 @@ mod faults;
 mod files;
 mod life;
 mod many;
+mod resize;
 mod stop;
