@@ -75,7 +75,7 @@ pub enum Outcome {
         /// The action's attempt.
         attempt: u32,
         /// The new instance, in state `Created`.
-        result: Result<Instance, Failure>,
+        result: Result<Box<Instance>, Failure>,
     },
     /// Of `StartContainer`.
     ContainerStarted {

@@ -98,7 +98,7 @@ impl Effects {
                     Some(spec) => self.create_container(subject, spec, &sandbox, attempt, &image).await,
                     None => Err(unknown_container(&container)),
                 };
-                Outcome::ContainerCreated { container, attempt, result }
+                Outcome::ContainerCreated { container, attempt, result: result.map(Box::new) }
             }
             Action::StartContainer { container, id } => {
                 let result = self.start_container(pod, &container, &id).await;

@@ -155,7 +155,7 @@ impl Observed {
             Outcome::ImagePulled { result, .. } => self.image_pulled(pod, task, action, result, now),
             Outcome::ContainerCreated { container, result, .. } => {
                 self.settle(pod, task, result, CONTAINER_FAILED, now, |known, instance| {
-                    known.created(&container, instance)
+                    known.created(&container, *instance)
                 })
             }
             Outcome::ContainerStarted { id, result, .. } => self.started(pod, task, &id, result, now),

@@ -189,7 +189,7 @@ fn explain(draft: &mut Draft<'_>, container: &Container, need: &Need<'_>) {
         Some(pull_failed(draft, container, setback))
     } else if let Some(setback) = setback(TaskKind::StartContainer) {
         Some(as_failed(draft, setback))
-    } else if newest.and_then(Instance::exit).is_none() {
+    } else if !has_ended_before(draft, container) {
         let creating = "ContainerCreating";
         Some(Waiting { reason: creating, message: String::new(), until: None, reports: Vec::new() })
     } else {
@@ -199,6 +199,11 @@ fn explain(draft: &mut Draft<'_>, container: &Container, need: &Need<'_>) {
     if let Some(waiting) = waiting {
         draft.wait(name, waiting);
     }
+}
+
+fn has_ended_before(draft: &Draft<'_>, container: &Container) -> bool {
+    let known = draft.observed.container(&container.name);
+    known.is_some_and(|known| known.instances.iter().any(|instance| instance.exit().is_some()))
 }
 
 fn crash_loop(draft: &Draft<'_>, container: &Container, until: Timestamp, wait: Duration) -> Waiting {

@@ -51,12 +51,14 @@ pub(super) fn all(
     let foreign = foreign_and_kept(pod, &observed.status);
     let containers_ready = containers_ready(phase, containers);
     let ready = ready(pod, &containers_ready, &foreign);
+    // Nothing will start in what is left of it: said with its end, not once more when its sandbox goes.
+    let is_over = matches!(phase, Phase::Succeeded | Phase::Failed);
     let initialized = match phase {
         Phase::Succeeded => Verdict::because(true, "PodCompleted"),
         Phase::Pending | Phase::Running | Phase::Failed => Verdict::bare(true),
     };
     let mut own = vec![
-        ("PodReadyToStartContainers", Verdict::bare(observed.ready_sandbox().is_some())),
+        ("PodReadyToStartContainers", Verdict::bare(!is_over && observed.ready_sandbox().is_some())),
         ("Initialized", initialized),
         ("Ready", ready),
         ("ContainersReady", containers_ready),
@@ -66,8 +68,7 @@ pub(super) fn all(
     }
     let before = observed.status.conditions.as_deref().unwrap_or_default();
     let own = own.into_iter().map(|(type_, verdict)| condition(type_, verdict, pod.generation, before, now));
-    let resizes =
-        if matches!(phase, Phase::Pending | Phase::Running) { resize::conditions(pod, observed) } else { Vec::new() };
+    let resizes = if is_over { Vec::new() } else { resize::conditions(pod, observed) };
     let resizes = resizes.into_iter().map(|one| {
         let verdict = Verdict { holds: true, reason: one.reason, message: one.message };
         condition(one.type_, verdict, one.generation, before, now)

@@ -35,13 +35,15 @@ fn status(
 ) -> api::ContainerStatus {
     let before = observed.status.container_statuses.iter().flatten().find(|one| one.name == container.name.as_str());
     let known = observed.container(&container.name);
-    let newest = known.and_then(|known| known.newest());
+    // One that was made and not started is no news: what came before it is shown until it starts, or fails to.
+    let begun = known.into_iter().flat_map(|known| known.instances.iter().rev());
+    let begun = begun.filter(|one| !matches!(one.state, InstanceState::Created));
+    let newest = begun.clone().next();
     let longest_message = MESSAGES_OF_POD / pod.containers.iter().count().max(1);
     let state = bounded(state(newest, waiting, over), longest_message);
     let is_running = state.running.is_some();
     // The newest instance is the present state, unless the container waits: then it is the last one.
-    let past = known.into_iter().flat_map(|known| known.instances.iter().rev());
-    let last_exit = past.skip(usize::from(state.waiting.is_none())).find_map(|one| Some((one, one.exit()?)));
+    let last_exit = begun.skip(usize::from(state.waiting.is_none())).find_map(|one| Some((one, one.exit()?)));
     let spec = pod.api.spec.iter().flat_map(|spec| &spec.containers).find(|one| one.name == container.name.as_str());
     let resources = spec.and_then(|spec| spec.resources.clone()).unwrap_or_default();
     api::ContainerStatus {

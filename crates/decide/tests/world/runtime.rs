@@ -172,7 +172,7 @@ impl Runtime {
                     state: InstanceState::Created,
                 };
                 self.containers.push((container.clone(), instance.clone()));
-                Outcome::ContainerCreated { container, attempt, result: Ok(instance) }
+                Outcome::ContainerCreated { container, attempt, result: Ok(Box::new(instance)) }
             }
             Action::StartContainer { container, id } => {
                 let life = self.containers.iter().find(|(_, instance)| instance.id == id);

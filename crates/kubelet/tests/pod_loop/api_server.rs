@@ -24,6 +24,8 @@ struct Store {
     /// One line for each call that changed something, and for each that was refused.
     log: Vec<String>,
     events: Vec<Value>,
+    /// Pods that were read one by one.
+    reads: usize,
     version: u64,
     away: bool,
     /// Watches tell nothing, and all else is answered.
@@ -105,6 +107,10 @@ impl ApiServer {
 
     pub(crate) fn log(&self) -> Vec<String> {
         self.store().log.clone()
+    }
+
+    pub(crate) fn reads(&self) -> usize {
+        self.store().reads
     }
 
     pub(crate) fn events(&self) -> Vec<Value> {
@@ -209,6 +215,7 @@ async fn list(State(api): State<ApiServer>, Query(query): Query<ListQuery>) -> R
 }
 
 async fn read(State(api): State<ApiServer>, Path((_, name)): Path<(String, String)>) -> Response {
+    api.store().reads += 1;
     match api.pod(&name) {
         Some(pod) => Json(pod).into_response(),
         None => failure(StatusCode::NOT_FOUND, "NotFound"),

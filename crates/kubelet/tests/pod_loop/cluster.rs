@@ -63,6 +63,33 @@ async fn a_pod_becomes_ready_and_its_deletion_is_finished_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_life_of_a_pod_costs_as_few_calls_as_it_has_things_to_say() {
+    let api = ApiServer::new();
+    let bed = Bed::of(&api);
+    bed.fake.script().image("web:v1");
+    // Every step takes its time, so that nothing is told together that need not be.
+    let steps = ["RunPodSandbox", "PullImage", "CreateContainer", "StartContainer", "StopContainer", "StopPodSandbox"];
+    for call in steps.into_iter().chain(["RemoveContainer", "RemovePodSandbox"]) {
+        bed.fake.script().delay(call, Duration::from_secs(3));
+    }
+    api.apply(&scheduled(pod("web", "web:v1")));
+    until_ready(&api, "web").await;
+    sleep(Duration::from_secs(3600)).await;
+    let now = bed.now();
+    api.edit("web", |pod| *pod = deleted(pod, now, 30));
+    api.until("deleted", |api| api.pod("web").is_none()).await;
+    sleep(Duration::from_secs(3600)).await;
+    // This node has it; it has an address; it is ready; it has ended (its object may not go before that is known).
+    let wanted = ["status web Pending", "status web Pending", "status web Running", "status web Failed", "delete web"];
+    assert_eq!(api.log(), wanted);
+    // Each write begins with a look at what others wrote; the deletion looks for itself whether there is something left
+    // to write.
+    assert_eq!(api.reads(), 5);
+    let told: Vec<Value> = api.events().into_iter().map(|event| event["reason"].clone()).collect();
+    assert_eq!(told, ["Pulling", "Pulled", "Created", "Started", "Killing"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_was_deleted_by_force_is_ended_all_the_same() {
     let api = ApiServer::new();
     let bed = Bed::of(&api);
