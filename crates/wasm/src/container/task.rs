@@ -276,7 +276,7 @@ impl Task {
     async fn resize(&mut self, guest: Option<&Guest>, change: Resources) -> Result<(), ServiceError> {
         let resources = self.resources.borrow().changed(change);
         if let Some(guest) = guest {
-            let refused = |source| ServiceError::Resize { id: self.container.id.clone(), source };
+            let refused = |problem| ServiceError::Resize { name: self.container.spec.name.clone(), problem };
             guest.set_limits(&resources.limits()).map_err(refused)?;
         }
         self.resources.send_replace(resources);

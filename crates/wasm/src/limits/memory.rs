@@ -30,7 +30,7 @@ pub(crate) struct MemoryShared {
 
 /// A new limit below what the guest holds already.
 #[derive(Debug, Error)]
-#[error("it holds {used_bytes} bytes, more than the new memory limit of {limit_bytes}")]
+#[error("memory limit ({limit_bytes}) below current usage ({used_bytes})")]
 pub struct MemoryInUse {
     /// What it holds.
     pub used_bytes: u64,

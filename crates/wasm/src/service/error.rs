@@ -109,14 +109,13 @@ pub enum ServiceError {
         #[source]
         source: std::io::Error,
     },
-    /// The guest has outgrown its new limits already.
-    #[error("resize container {id}")]
+    /// The guest has outgrown its new limits already. In the words that the kubelet has for it: users see them.
+    #[error("attempting to set container {name:?} {problem}")]
     Resize {
-        /// The container.
-        id: ContainerId,
+        /// The container's name in its pod.
+        name: String,
         /// What it holds.
-        #[source]
-        source: crate::limits::MemoryInUse,
+        problem: crate::limits::MemoryInUse,
     },
     /// A command could not be run.
     #[error("exec in container {id}")]
