@@ -56,6 +56,11 @@ pub(crate) fn state_dir() -> anyhow::Result<PathBuf> {
     Ok(user.join("wasklet"))
 }
 
+/// Where a directory of state has its images, as the runtime half lays it out.
+pub(crate) fn image_store(state: &Path) -> PathBuf {
+    state.join("images")
+}
+
 /// Ends at the first SIGTERM or Ctrl-C.
 pub(crate) async fn asked_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};

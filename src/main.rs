@@ -4,6 +4,7 @@
 //! `assemble` wires the parts together, each command says what it is for.
 
 mod assemble;
+mod image;
 mod node;
 mod run;
 mod runtime;
@@ -31,6 +32,8 @@ enum Command {
     Kubelet(Box<kubelet::flags::KubeletFlags>),
     /// Serve the runtime half on a Unix socket, for a kubelet in another process (CRI v1)
     Runtime(runtime::RuntimeArgs),
+    /// Pull, list, remove, inspect and build images
+    Image(image::ImageArgs),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Kubelet(flags) => node::run(&flags),
         Command::Runtime(args) => runtime::run(args),
+        Command::Image(args) => Ok(image::run(args)),
     };
     result.unwrap_or_else(|error| {
         terminal::say(&format!("wasklet: {error:#}"));

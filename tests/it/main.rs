@@ -6,3 +6,4 @@
 mod alone;
 mod bed;
 mod cluster;
+mod image;

@@ -28,5 +28,22 @@ pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
 }
 
 pub(crate) fn parent(path: &Path) -> io::Result<&Path> {
-    path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "path has no parent directory"))
+    match path.parent() {
+        // A bare file name is one in the working directory.
+        Some(parent) if parent.as_os_str().is_empty() => Ok(Path::new(".")),
+        Some(parent) => Ok(parent),
+        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "path has no parent directory")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_in_the_working_directory() {
+        assert_eq!(parent(Path::new("a.tar")).unwrap(), Path::new("."));
+        assert_eq!(parent(Path::new("/a/b")).unwrap(), Path::new("/a"));
+        assert!(parent(Path::new("/")).is_err());
+    }
 }

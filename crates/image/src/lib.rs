@@ -5,13 +5,16 @@
 //! gets the path of its wasm and what its configuration says, or an error a user can act on.
 //!
 //! - [`Reference`], [`Digest`]: names, as Docker and Kubernetes read them
-//! - [`pack`]: a wasm binary as a CNCF wasm OCI artifact, written to an OCI layout
+//! - [`inspect`]: what a wasm binary is, and what it may reach
+//! - [`pack`]: a wasm binary as a CNCF wasm OCI artifact, or with files as an ordinary image, written to an OCI layout
 //! - [`Store`]: blobs by digest and the table of images, shared by processes
 //! - [`Puller`]: from layouts and registries into the store
 
 mod credentials;
+mod describe;
 mod digest;
 mod durable;
+pub mod inspect;
 mod manifest;
 pub mod pack;
 mod pull;
@@ -19,6 +22,7 @@ mod reference;
 mod store;
 
 pub use credentials::{Credentials, CredentialsError};
+pub use describe::{Description, Layer, describe};
 pub use digest::{Digest, DigestError};
 pub use pull::{Layouts, Limits, Part, PullError, PullErrorKind, Puller, PullerOptions, Refusal};
 pub use reference::{Reference, ReferenceError};

@@ -68,6 +68,8 @@ pub(crate) struct Manifest {
     pub(crate) media_type: Option<String>,
     pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
 }
 
 /// Manifests by platform, or the contents of a layout.
@@ -79,7 +81,7 @@ pub(crate) struct Index {
 /// What the bytes behind a reference turn out to be.
 #[derive(Debug, Clone)]
 pub(crate) enum Document {
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     Index(Index),
 }
 

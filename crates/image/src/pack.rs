@@ -1,37 +1,47 @@
-//! A wasm binary comes in, a CNCF wasm OCI artifact goes out, and from there into an OCI image layout directory.
+//! What is to be published comes in, a CNCF wasm OCI artifact or an ordinary OCI image goes out, and from there into an
+//! OCI image layout.
 //!
-//! Equal binaries give equal bytes and so equal digests: nothing of the time, the machine or the file's name goes into
-//! an artifact. The binary is read for its imports and exports only; it is not validated, that is the engine's part.
+//! Equal input gives equal bytes and so equal digests: nothing of the time or the machine goes into an artifact. A
+//! binary is read for its imports and exports only; it is not validated, that is the engine's part.
+
+mod layout;
+mod rootfs;
+mod tarball;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use wasmparser::{BinaryReaderError, Encoding, Parser, Payload};
+use serde::Serialize;
 
+pub use self::layout::{add_to_layout, write_archive};
+pub use self::rootfs::{Entry, Files, FilesError, Rootfs, image};
 use crate::digest::Digest;
-use crate::durable;
-use crate::manifest::{Descriptor, Manifest, OCI_MANIFEST, REF_NAME, WASM_CONFIG, WASM_LAYER};
+use crate::inspect::{self, Format, InspectError, Inspection};
+use crate::manifest::{Descriptor, Manifest, OCI_MANIFEST, WASM_CONFIG, WASM_LAYER};
 use crate::reference::Reference;
 
 /// The creation time of every artifact: with a real one, packing twice would give two digests.
 const CREATED: &str = "1970-01-01T00:00:00Z";
-/// Readable by all, as layouts are shared; the umask still applies.
-const LAYOUT_FILE_MODE: u32 = 0o644;
-const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The annotation of a layer that holds its file name, by which `oras pull` and others name the file.
+const TITLE: &str = "org.opencontainers.image.title";
 
 /// Why a binary could not be packed, or an artifact not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// The bytes are not a wasm module or component.
-    #[error("cannot read the WebAssembly binary")]
-    Wasm(#[source] BinaryReaderError),
+    #[error(transparent)]
+    Wasm(#[from] InspectError),
     /// The configuration or the manifest did not serialise.
     #[error("cannot write the artifact's JSON")]
     Json(#[source] serde_json::Error),
+    /// An image's entrypoint is not one of its files.
+    #[error("the entrypoint {0:?} is not a file of the image; its first word is the path of the .wasm file there")]
+    Entrypoint(String),
+    /// The layer of files could not be made.
+    #[error("cannot pack the files")]
+    Files(#[source] io::Error),
     /// The reference is pinned to another digest than the artifact has.
     #[error("{reference} does not name the artifact {digest}")]
     OtherDigest {
@@ -60,12 +70,12 @@ pub enum PackError {
     },
 }
 
-/// A CNCF wasm OCI artifact in memory: a manifest, a configuration and one wasm layer.
+/// An artifact in memory: a manifest, a configuration and one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
     manifest: Vec<u8>,
     config: Vec<u8>,
-    wasm: Vec<u8>,
+    layer: Vec<u8>,
 }
 
 impl Artifact {
@@ -75,22 +85,51 @@ impl Artifact {
         Digest::of(&self.manifest)
     }
 
-    /// The manifest's JSON.
+    /// The manifest's JSON (`application/vnd.oci.image.manifest.v1+json`).
     #[must_use]
     pub fn manifest(&self) -> &[u8] {
         &self.manifest
     }
 
-    /// The configuration's JSON (`application/vnd.wasm.config.v0+json`).
+    /// The configuration's JSON.
     #[must_use]
     pub fn config(&self) -> &[u8] {
         &self.config
     }
 
-    /// The wasm binary, the only layer (`application/wasm`).
+    /// The only layer: the wasm binary itself, or the archive of an image's files.
     #[must_use]
-    pub fn wasm(&self) -> &[u8] {
-        &self.wasm
+    pub fn layer(&self) -> &[u8] {
+        &self.layer
+    }
+
+    /// Bytes of all three.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        (self.manifest.len() + self.config.len() + self.layer.len()) as u64
+    }
+}
+
+/// What stands in a manifest for people and for other tools.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Annotations {
+    /// The file name of the layer (`org.opencontainers.image.title`).
+    pub title: Option<String>,
+    /// Of the manifest, by their full keys.
+    pub manifest: BTreeMap<String, String>,
+}
+
+impl Annotations {
+    /// What the binary's custom sections say (`description`, `version`, `licenses` and such), under the keys that other
+    /// tools look for, and the file's name.
+    #[must_use]
+    pub fn of(inspection: &Inspection, title: &str) -> Self {
+        let key = |(name, text): (&String, &String)| {
+            // OCI's words for the same.
+            let name = if name == "homepage" { "url" } else { name };
+            (format!("org.opencontainers.image.{name}"), text.clone())
+        };
+        Self { title: Some(title.to_owned()), manifest: inspection.about.iter().map(key).collect() }
     }
 }
 
@@ -113,12 +152,26 @@ struct Component {
     target: Option<String>,
 }
 
-/// Packs a core module (os `wasip1`) or a component (os `wasip2`) as an artifact.
+/// Packs a core module (os `wasip1`) or a component (os `wasip2`) as an artifact that says nothing for people.
 ///
 /// # Errors
 /// [`PackError::Wasm`] when the bytes are not a wasm binary.
 pub fn artifact(wasm: &[u8]) -> Result<Artifact, PackError> {
-    let component = world_of(wasm).map_err(PackError::Wasm)?;
+    annotated_artifact(wasm, &Annotations::default())
+}
+
+/// The same, with annotations.
+///
+/// # Errors
+/// [`PackError::Wasm`] when the bytes are not a wasm binary.
+pub fn annotated_artifact(wasm: &[u8], annotations: &Annotations) -> Result<Artifact, PackError> {
+    let Inspection { format, imports, exports, world, .. } = inspect::inspect(wasm)?;
+    let names = |interfaces: Vec<inspect::Interface>| interfaces.into_iter().map(|it| it.name).collect();
+    let component = (format == Format::Component).then(|| Component {
+        exports: names(exports),
+        imports: names(imports),
+        target: world,
+    });
     let layer = Descriptor::of(WASM_LAYER, wasm);
     let config = WasmConfig {
         created: CREATED,
@@ -128,121 +181,27 @@ pub fn artifact(wasm: &[u8]) -> Result<Artifact, PackError> {
         component,
     };
     let config = serde_json::to_vec(&config).map_err(PackError::Json)?;
+    assemble(WASM_CONFIG, config, layer, wasm.to_vec(), annotations)
+}
+
+/// Puts a manifest around a configuration and a layer.
+fn assemble(
+    config_type: &str,
+    config: Vec<u8>,
+    mut layer: Descriptor,
+    content: Vec<u8>,
+    annotations: &Annotations,
+) -> Result<Artifact, PackError> {
+    layer.annotations = annotations.title.as_ref().map(|title| BTreeMap::from([(TITLE.to_owned(), title.clone())]));
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(OCI_MANIFEST.to_owned()),
-        config: Descriptor::of(WASM_CONFIG, &config),
+        config: Descriptor::of(config_type, &config),
         layers: vec![layer],
+        annotations: (!annotations.manifest.is_empty()).then(|| annotations.manifest.clone()),
     };
     let manifest = serde_json::to_vec(&manifest).map_err(PackError::Json)?;
-    Ok(Artifact { manifest, config, wasm: wasm.to_vec() })
-}
-
-/// The outermost imports and exports of a component; `None` for a core module.
-fn world_of(wasm: &[u8]) -> Result<Option<Component>, BinaryReaderError> {
-    let mut world = None;
-    let mut depth = 0_usize;
-    for payload in Parser::new(0).parse_all(wasm) {
-        match payload? {
-            Payload::Version { encoding: Encoding::Component, .. } if depth == 0 => {
-                world = Some(Component::default());
-            }
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentImportSection(section) if depth == 0 => {
-                for import in section {
-                    let name = import?.name.name.to_owned();
-                    world.get_or_insert_default().imports.push(name);
-                }
-            }
-            Payload::ComponentExportSection(section) if depth == 0 => {
-                for export in section {
-                    let name = export?.name.name.to_owned();
-                    world.get_or_insert_default().exports.push(name);
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(world)
-}
-
-/// An index as it is rewritten: entries and fields of other tools are kept as they are.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LayoutIndex {
-    schema_version: u32,
-    #[serde(default)]
-    manifests: Vec<Value>,
-    #[serde(flatten)]
-    rest: BTreeMap<String, Value>,
-}
-
-/// Writes the artifact into the OCI image layout `directory` under `reference`, and makes the layout where there is none.
-///
-/// An older entry of the same reference is replaced (its blobs stay); the same artifact again changes nothing.
-/// `index.json` is replaced as a whole, under a lock on the directory, so that concurrent writers lose nothing and
-/// readers never wait. The returned digest is the manifest's.
-///
-/// # Errors
-/// [`PackError::Layout`] and [`PackError::Index`] name the file; [`PackError::OtherDigest`] when `reference` has a digest
-/// and the artifact another.
-pub fn add_to_layout(directory: &Path, reference: &Reference, artifact: &Artifact) -> Result<Digest, PackError> {
-    let digest = artifact.digest();
-    if reference.digest().is_some_and(|pinned| pinned != digest) {
-        return Err(PackError::OtherDigest { reference: reference.clone(), digest });
-    }
-    let blobs = directory.join("blobs/sha256");
-    fs::create_dir_all(&blobs).map_err(|source| at("create", &blobs, source))?;
-    let lock = File::open(directory).map_err(|source| at("open", directory, source))?;
-    lock.lock().map_err(|source| at("lock", directory, source))?;
-
-    for content in [artifact.wasm(), artifact.config(), artifact.manifest()] {
-        let path = blobs.join(Digest::of(content).hex());
-        // Written before, it holds what its name says; a size that differs is damage, and is repaired.
-        let whole = fs::metadata(&path).is_ok_and(|found| found.len() == content.len() as u64);
-        if !whole {
-            write(&path, content)?;
-        }
-    }
-    let version = directory.join("oci-layout");
-    if !version.exists() {
-        write(&version, OCI_LAYOUT.as_bytes())?;
-    }
-    let path = directory.join("index.json");
-    let mut index = read_index(&path)?;
-    let before = index.manifests.clone();
-    let name = reference.to_string();
-    let mut entry = Descriptor::of(OCI_MANIFEST, artifact.manifest());
-    entry.annotations = Some(BTreeMap::from([(REF_NAME.to_owned(), name.clone())]));
-    index.manifests.retain(|entry| entry["annotations"][REF_NAME] != *name);
-    index.manifests.push(serde_json::to_value(entry).map_err(PackError::Json)?);
-    if index.manifests != before {
-        write(&path, &serde_json::to_vec(&index).map_err(PackError::Json)?)?;
-    }
-    Ok(digest)
-}
-
-fn read_index(path: &Path) -> Result<LayoutIndex, PackError> {
-    match fs::read(path) {
-        Ok(content) => {
-            serde_json::from_slice(&content).map_err(|source| PackError::Index { path: path.to_owned(), source })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LayoutIndex {
-            schema_version: 2,
-            manifests: Vec::new(),
-            rest: BTreeMap::from([("mediaType".to_owned(), Value::from(crate::manifest::OCI_INDEX))]),
-        }),
-        Err(source) => Err(at("read", path, source)),
-    }
-}
-
-fn write(path: &Path, content: &[u8]) -> Result<(), PackError> {
-    durable::write(path, content, LAYOUT_FILE_MODE).map_err(|source| at("write", path, source))
-}
-
-fn at(step: &'static str, path: &Path, source: io::Error) -> PackError {
-    PackError::Layout { step, path: path.to_owned(), source }
+    Ok(Artifact { manifest, config, layer: content })
 }
 
 #[cfg(test)]

@@ -1,8 +1,13 @@
 //! What an artifact says, and what a layout holds after one, two and many of them.
 
-use serde_json::json;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
 
 use super::*;
+use crate::durable;
+use crate::manifest::REF_NAME;
 
 fn module() -> Vec<u8> {
     wat::parse_str(
@@ -55,7 +60,7 @@ fn a_component_states_its_outermost_world_only() {
         json!({
             "exports": ["wasi:cli/run@0.2.6"],
             "imports": ["wasi:cli/environment@0.2.6", "wasi:clocks/monotonic-clock@0.2.6"],
-            "target": null,
+            "target": "wasi:cli/command@0.2.6",
         })
     );
 }
@@ -77,7 +82,7 @@ fn a_layout_holds_the_blobs_by_digest_and_the_entry_by_full_name() {
     let reference = Reference::parse("hello:v1").unwrap();
     let digest = add_to_layout(layout.path(), &reference, &artifact).unwrap();
     assert_eq!(digest, artifact.digest());
-    for content in [artifact.wasm(), artifact.config(), artifact.manifest()] {
+    for content in [artifact.layer(), artifact.config(), artifact.manifest()] {
         assert_eq!(fs::read(layout.path().join("blobs/sha256").join(Digest::of(content).hex())).unwrap(), content);
     }
     assert_eq!(parsed(&fs::read(layout.path().join("oci-layout")).unwrap()), json!({"imageLayoutVersion": "1.0.0"}));
@@ -176,4 +181,40 @@ fn a_damaged_index_is_named_and_left_alone() {
     let error = add_to_layout(layout.path(), &Reference::parse("a").unwrap(), &artifact(&module()).unwrap());
     assert!(error.unwrap_err().to_string().contains("index.json"));
     assert_eq!(fs::read(&path).unwrap(), b"{");
+}
+
+#[test]
+fn annotations_say_what_the_binary_says_under_the_keys_others_know() {
+    let wasm =
+        wat::parse_str(r#"(component (@custom "description" "says hello") (@custom "homepage" "https://a.example"))"#);
+    let wasm = wasm.unwrap();
+    let annotations = Annotations::of(&inspect::inspect(&wasm).unwrap(), "hello.wasm");
+    let manifest = parsed(annotated_artifact(&wasm, &annotations).unwrap().manifest());
+    assert_eq!(
+        manifest["annotations"],
+        json!({"org.opencontainers.image.description": "says hello", "org.opencontainers.image.url": "https://a.example"})
+    );
+    assert_eq!(manifest["layers"][0]["annotations"], json!({TITLE: "hello.wasm"}));
+    assert_eq!(parsed(artifact(&wasm).unwrap().manifest()).get("annotations"), None);
+}
+
+#[test]
+fn an_archive_is_a_layout_and_the_same_each_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, artifact) = (directory.path().join("hello.tar"), artifact(&module()).unwrap());
+    let reference = Reference::parse("hello:v1").unwrap();
+    let digest = write_archive(&file, &reference, &artifact).unwrap();
+    assert_eq!(digest, artifact.digest());
+    let once = fs::read(&file).unwrap();
+    write_archive(&file, &reference, &artifact).unwrap();
+    assert_eq!(fs::read(&file).unwrap(), once);
+
+    let unpacked = directory.path().join("unpacked");
+    tar::Archive::new(once.as_slice()).unpack(&unpacked).unwrap();
+    assert_eq!(index_of(&unpacked)["manifests"][0]["annotations"][REF_NAME], "docker.io/library/hello:v1");
+    for content in [artifact.layer(), artifact.config(), artifact.manifest()] {
+        assert_eq!(fs::read(unpacked.join("blobs/sha256").join(Digest::of(content).hex())).unwrap(), content);
+    }
+    let other = write_archive(&file, &reference.at(Digest::of(b"")), &artifact);
+    assert!(matches!(other, Err(PackError::OtherDigest { .. })));
 }

@@ -22,6 +22,7 @@ use futures::future::{BoxFuture, Shared};
 
 pub use self::error::{Layouts, Part, PullError, PullErrorKind};
 pub use self::select::Refusal;
+pub(crate) use self::select::wasm_platform;
 use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::reference::Reference;

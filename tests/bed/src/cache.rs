@@ -3,6 +3,7 @@
 //! Comes in: the environment. Goes out: a path, which may not exist yet. Never here: what is kept there.
 
 use std::env;
+use std::fs::File;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -14,4 +15,12 @@ pub(crate) fn dir() -> Result<PathBuf> {
         .or_else(|| variable("XDG_CACHE_HOME").map(|dir| dir.join("wasklet")))
         .or_else(|| variable("HOME").map(|dir| dir.join(".cache/wasklet")))
         .context("none of WASKLET_CACHE, XDG_CACHE_HOME and HOME says where to keep what outlasts a clone")
+}
+
+/// Holds what `name` stands for, for as long as the value lives; another process that holds it is waited for.
+pub(crate) fn lock(name: &str) -> Result<File> {
+    let path = dir()?.join(format!("{name}.lock"));
+    let lock = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
+    lock.lock().with_context(|| format!("locking {}", path.display()))?;
+    Ok(lock)
 }

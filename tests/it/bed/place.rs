@@ -1,13 +1,13 @@
-//! `wasklet run` in a place of the test's own.
+//! `wasklet run` and `wasklet image` in a place of the test's own.
 //!
 //! Comes in: arguments as a user would type them. Goes out: a process, or how it ended. Never here: the user's state
 //! directory or images.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use super::guests;
@@ -33,6 +33,11 @@ impl Place {
     fn with(layout: PathBuf) -> Result<Self> {
         let dir = tempfile::tempdir().context("creating a directory for a test")?;
         Ok(Self { dir, layout })
+    }
+
+    /// The layout of the guests.
+    pub(crate) fn guests(&self) -> &Path {
+        &self.layout
     }
 
     /// Where the state is kept.
@@ -67,6 +72,30 @@ impl Place {
         command.current_dir(env!("CARGO_MANIFEST_DIR"));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// `wasklet image` with a subcommand and its arguments, with this place's images and home directory; not started yet.
+    pub(crate) fn image_command(&self, subcommand: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
+        let mut command = process::command(WASKLET);
+        command.args(["image", subcommand, "--root-dir"]).arg(self.state_dir()).args(arguments);
+        command.env("HOME", self.dir.path()).current_dir(self.dir.path());
+        for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {
+            command.env_remove(proxy);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs `wasklet image` to its end.
+    pub(crate) async fn image(&self, subcommand: &str, arguments: &[impl AsRef<OsStr>]) -> Result<Ended> {
+        Process::start(self.image_command(subcommand, arguments)).await?.ended().await
+    }
+
+    /// Runs `wasklet image … --output json`, which must succeed, and gives what it wrote.
+    pub(crate) async fn image_json(&self, subcommand: &str, arguments: &[&str]) -> Result<serde_json::Value> {
+        let ended = self.image(subcommand, &[&["--output", "json"], arguments].concat()).await?;
+        ensure!(ended.code == 0, "{ended:?}");
+        serde_json::from_slice(&ended.stdout).with_context(|| format!("{ended:?}"))
     }
 
     /// Starts `wasklet run`.

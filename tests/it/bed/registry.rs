@@ -63,7 +63,7 @@ impl Registry {
         let artifact = pack::artifact(wasm).context("packing a guest")?;
         let manifest = Bytes::copy_from_slice(artifact.manifest());
         let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
-        for blob in [artifact.config(), artifact.wasm()] {
+        for blob in [artifact.config(), artifact.layer()] {
             content.insert(image::Digest::of(blob).to_string(), Bytes::copy_from_slice(blob));
         }
         content.insert(artifact.digest().to_string(), manifest.clone());

@@ -30,7 +30,7 @@ struct Resolved {
     /// The digest behind the reference: the index's where there is one, else the manifest's.
     target: Digest,
     manifest_digest: Digest,
-    manifest: Manifest,
+    manifest: Box<Manifest>,
     /// The index and the manifest, with their sizes in bytes.
     blobs: BTreeMap<Digest, u64>,
 }

@@ -76,7 +76,7 @@ async fn tampered_and_missing_blobs_are_refused_and_not_stored() {
     for (blob, part) in [
         (artifact.manifest(), "the manifest is corrupt"),
         (artifact.config(), "the configuration sha256:"),
-        (artifact.wasm(), "the wasm layer sha256:"),
+        (artifact.layer(), "the wasm layer sha256:"),
     ] {
         let bench = bench();
         add_to_layout(&bench.layout, &reference, &artifact).unwrap();

@@ -24,7 +24,7 @@ async fn an_artifact_lands_verified_in_the_store() {
     assert_eq!(image.id.to_string(), Digest::of(artifact.config()).to_string());
     assert_eq!(image.references, std::slice::from_ref(&reference));
     assert_eq!(image.digests, [reference.at(digest)]);
-    let size = artifact.config().len() + artifact.wasm().len() + artifact.manifest().len();
+    let size = artifact.config().len() + artifact.layer().len() + artifact.manifest().len();
     assert_eq!(image.size_bytes, size as u64);
     assert_eq!(bench.store.list().unwrap(), [image]);
 }
@@ -74,7 +74,7 @@ async fn a_hundred_pulls_at_once_are_one_download() {
     let images = pulls.join_all().await;
     assert_eq!(images.len(), 100);
     assert!(images.iter().all(|image| image.id == images[0].id));
-    assert_eq!(registry.asked_for(Digest::of(artifact.wasm())), 1);
+    assert_eq!(registry.asked_for(Digest::of(artifact.layer())), 1);
     assert_eq!(registry.asked_for(Digest::of(artifact.config())), 1);
     assert!(registry.asked(Route::Manifests) <= 11, "{}", registry.asked(Route::Manifests));
 }
@@ -168,7 +168,7 @@ async fn an_index_gives_its_wasm_platform() {
     let mixed = index(&[entry(Digest::of(b""), "linux", "amd64"), entry(manifest, "wasip1", "wasm")]);
     let digest = registry.manifest("mixed", OCI_INDEX, mixed.as_bytes());
     let image = bench.pull(&registry.reference("app:mixed")).await.unwrap();
-    assert_eq!(image.wasm.digest, Digest::of(artifact.wasm()));
+    assert_eq!(image.wasm.digest, Digest::of(artifact.layer()));
     // What was asked for is the index, so that is what a later pull by digest asks for too.
     assert_eq!(image.digests, [registry.reference("app").at(digest)]);
 

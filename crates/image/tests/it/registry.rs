@@ -114,7 +114,7 @@ impl Registry {
 
     pub(crate) fn artifact(&self, tag: &str, artifact: &Artifact) -> Digest {
         self.blob("", artifact.config().to_vec());
-        self.blob("", artifact.wasm().to_vec());
+        self.blob("", artifact.layer().to_vec());
         self.manifest(tag, OCI_MANIFEST, artifact.manifest())
     }
 

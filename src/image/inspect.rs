@@ -1,0 +1,203 @@
+//! `wasklet image inspect`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use image::inspect::{Format, Inspection, Interface, Kind, Reach};
+use image::{Description, Digest, Image, ImageConfig};
+use serde::Serialize;
+
+use super::StoreArgs;
+use super::output::{self, ImageFields, OutputArgs};
+
+/// Say what an image or a .wasm file is, and what it may reach
+///
+/// A file is told from an image by being there. What a guest may reach follows from what it imports, as it has no other
+/// way out; what it is really given, its pod decides.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  wasklet image inspect app.wasm
+  wasklet image inspect ghcr.io/team/app:v1
+  wasklet image inspect --output json app.wasm | jq '.wasm.reach[].what'")]
+pub(super) struct InspectArgs {
+    /// A .wasm file, or an image of this machine by reference, digest or ID
+    #[arg(value_name = "REF|ID|FILE.wasm")]
+    target: String,
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What is known, in JSON. A file has only the last part.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Inspected {
+    #[serde(flatten)]
+    image: Option<ImageFields>,
+    #[serde(flatten)]
+    manifest: Option<Description>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<ConfigFields>,
+    wasm: WasmFields,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConfigFields {
+    entrypoint: Vec<String>,
+    cmd: Vec<String>,
+    env: Vec<String>,
+    working_dir: Option<String>,
+    user: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WasmFields {
+    digest: Digest,
+    size_bytes: u64,
+    #[serde(flatten)]
+    inspection: Inspection,
+}
+
+pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let path = Path::new(&args.target);
+    let inspected = if path.is_file() {
+        Inspected { image: None, manifest: None, config: None, wasm: wasm(path)? }
+    } else {
+        let store = args.store.open_existing()?;
+        let found = match &store {
+            Some(store) => store.resolve(&args.target)?.map(|image| (store, image)),
+            None => None,
+        };
+        let Some((store, image)) = found else {
+            let target = &args.target;
+            bail!(
+                "{target}: neither a file nor an image of this machine; `wasklet image ls` lists those there are, \
+                 `wasklet image pull {target}` gets it from its registry"
+            );
+        };
+        of_image(store, &image)?
+    };
+    args.output.write(&inspected, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of_image(store: &image::Store, image: &Image) -> anyhow::Result<Inspected> {
+    let ImageConfig { entrypoint, cmd, env, working_dir, user } = image.config.clone();
+    Ok(Inspected {
+        image: Some(ImageFields::from(image)),
+        manifest: image::describe(store, image),
+        config: Some(ConfigFields { entrypoint, cmd, env, working_dir, user }),
+        wasm: wasm(&image.wasm.path)?,
+    })
+}
+
+fn wasm(path: &Path) -> anyhow::Result<WasmFields> {
+    let step = || path.display().to_string();
+    let content = std::fs::read(path).with_context(step)?;
+    let inspection = image::inspect::inspect(&content).with_context(step)?;
+    Ok(WasmFields { digest: Digest::of(&content), size_bytes: content.len() as u64, inspection })
+}
+
+fn text(inspected: &Inspected) -> String {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, text: String| rows.push(vec![name.to_owned(), text]);
+    if let Some(image) = &inspected.image {
+        image.rows(&mut row);
+    }
+    if let Some(manifest) = &inspected.manifest {
+        manifest_rows(manifest, &mut row);
+    }
+    if let Some(config) = &inspected.config {
+        config.rows(&mut row);
+    }
+    let WasmFields { digest, size_bytes, inspection } = &inspected.wasm;
+    row("Wasm", format!("{digest}, {}", output::size(*size_bytes)));
+    row("Kind", kind(inspection));
+    if let Some(world) = &inspection.world {
+        row("World", world.clone());
+    }
+    list("Exports", inspection.exports.iter().map(interface), &mut row);
+    list("Imports", inspection.imports.iter().map(interface), &mut row);
+    list("May reach", reach(inspection).into_iter(), &mut row);
+    list("Says", inspection.about.iter().map(|(name, text)| format!("{name}: {text}")), &mut row);
+    output::table(&rows)
+}
+
+/// The name beside the first of them, nothing beside the others.
+fn list(name: &str, texts: impl Iterator<Item = String>, row: &mut impl FnMut(&str, String)) {
+    for (at, text) in texts.enumerate() {
+        row(if at == 0 { name } else { "" }, text);
+    }
+}
+
+impl ConfigFields {
+    fn rows(&self, row: &mut impl FnMut(&str, String)) {
+        let words = |words: &[String]| words.join(" ");
+        for (name, value) in [
+            ("Entrypoint", words(&self.entrypoint)),
+            ("Cmd", words(&self.cmd)),
+            ("WorkingDir", self.working_dir.clone().unwrap_or_default()),
+            ("User", self.user.clone().unwrap_or_default()),
+        ] {
+            if !value.is_empty() {
+                row(name, value);
+            }
+        }
+        list("Env", self.env.iter().cloned(), row);
+    }
+}
+
+fn manifest_rows(manifest: &Description, row: &mut impl FnMut(&str, String)) {
+    row("Manifest", manifest.manifest.to_string());
+    let layer = |layer: &image::Layer| {
+        let title = layer.annotations.get("org.opencontainers.image.title");
+        let title = title.map(|title| format!(", {title}")).unwrap_or_default();
+        format!("{}, {}, {}{title}", layer.digest, output::size(layer.size_bytes), layer.media_type)
+    };
+    list("Layers", manifest.layers.iter().map(layer), row);
+    list("Annotations", manifest.annotations.iter().map(|(key, value)| format!("{key}={value}")), row);
+}
+
+fn kind(inspection: &Inspection) -> String {
+    let what = match (inspection.kind, inspection.format) {
+        (Kind::Command, _) => "command: it runs and ends",
+        (Kind::Http, _) => "HTTP handler: the node listens, it answers",
+        (Kind::Reactor, _) => "reactor: a module to be called, with no entry point of its own",
+        (Kind::Wit, _) => "WIT package: definitions of interfaces, nothing to run",
+        (Kind::Library, Format::Module) => "module without an entry point: it cannot be run by itself",
+        (Kind::Library, Format::Component) => "component without an entry point: it cannot be run by itself",
+    };
+    let format = match inspection.format {
+        Format::Module => "core module",
+        Format::Component => "component",
+    };
+    match inspection.wasi {
+        Some(wasi) => format!("{what} (WASI {}, {format})", wasi.number()),
+        None => format!("{what} ({format})"),
+    }
+}
+
+fn interface(interface: &Interface) -> String {
+    match interface.functions.as_deref() {
+        None | Some([]) => interface.name.clone(),
+        Some(functions) => format!("{} ({})", interface.name, functions.join(", ")),
+    }
+}
+
+/// What it may reach, and in one line all that it cannot.
+fn reach(inspection: &Inspection) -> Vec<String> {
+    let access = inspection.reach.iter().map(|it| format!("{}: {}", it.what.name(), it.how.join(", ")));
+    let mut lines: Vec<String> = access.collect();
+    let reached = |what: &Reach| inspection.reach.iter().any(|it| it.what == *what);
+    let others = Reach::ALL.iter().filter(|what| **what != Reach::Other && !reached(what));
+    let others: Vec<&str> = others.map(|what| what.name()).collect();
+    if !others.is_empty() {
+        lines.push(format!("nothing else: no {}", others.join(", ")));
+    }
+    lines
+}

@@ -1,0 +1,77 @@
+//! `wasklet image rm`
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use serde::Serialize;
+
+use super::output::{self, OutputArgs};
+use super::{FAILED, StoreArgs};
+use crate::terminal;
+
+/// Remove images of this machine, with all their names
+#[derive(clap::Args)]
+#[command(after_help = "\
+A guest that runs keeps running: its code is in memory. To start again, it needs its image anew.
+
+Examples:
+  wasklet image rm ghcr.io/team/app:v1
+  wasklet image rm sha256:7c1e0aee7f3d…")]
+pub(super) struct RmArgs {
+    /// Images by reference, by digest or by ID
+    #[arg(required = true, value_name = "REF|ID")]
+    images: Vec<String>,
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Say nothing of what was removed
+    #[arg(long, short, conflicts_with = "output")]
+    quiet: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// A removed image, in JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Removed {
+    id: String,
+    references: Vec<String>,
+    size_bytes: u64,
+}
+
+pub(super) fn run(args: &RmArgs) -> anyhow::Result<ExitCode> {
+    let store = args.store.open_existing()?;
+    let mut removed = Vec::new();
+    let mut failed = false;
+    for name in &args.images {
+        // One that cannot be removed does not keep the others.
+        match remove(store.as_ref(), name) {
+            Ok(image) => removed.push(image),
+            Err(error) => {
+                failed = true;
+                terminal::say(&format!("wasklet: {error:#}"));
+            }
+        }
+    }
+    args.output.write(&removed, |removed| {
+        let line = |it: &Removed| {
+            let names = if it.references.is_empty() { &it.id } else { &it.references.join(", ") };
+            format!("removed {names} ({})\n", output::size(it.size_bytes))
+        };
+        if args.quiet { String::new() } else { removed.iter().map(line).collect() }
+    })?;
+    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn remove(store: Option<&image::Store>, name: &str) -> anyhow::Result<Removed> {
+    let found = match store {
+        Some(store) => store.resolve(name)?.map(|image| (store, image)),
+        None => None,
+    };
+    let Some((store, image)) = found else {
+        bail!("{name}: there is no such image on this machine; `wasklet image ls` lists those there are");
+    };
+    store.remove(image.id)?;
+    let references = image.references.iter().map(ToString::to_string).collect();
+    Ok(Removed { id: image.id.to_string(), references, size_bytes: image.size_bytes })
+}

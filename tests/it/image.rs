@@ -1,0 +1,4 @@
+//! `wasklet image`: with files and a store of the test's own, with a real registry, and with other tools.
+
+mod commands;
+mod wrong_input;
