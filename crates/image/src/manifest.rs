@@ -13,10 +13,19 @@ pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
+/// Configuration of an ordinary image, in OCI's and in Docker's words.
+pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// A layer of files of an ordinary image; `+gzip` and `+zstd` may follow.
+pub(crate) const OCI_TAR_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
 /// Configuration of a CNCF wasm artifact.
 pub(crate) const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 /// The layer of a CNCF wasm artifact.
 pub(crate) const WASM_LAYER: &str = "application/wasm";
+
+/// A locked Spin application: which components, triggers and files it has.
+pub(crate) const LOCKED_APP: &str = "application/vnd.fermyon.spin.application.v1+config";
 
 /// The annotation of an index entry that holds its name.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";

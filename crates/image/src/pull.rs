@@ -5,12 +5,15 @@
 //! different pulls that need the same blob wait for one download of it. A pull goes on when its caller stops waiting.
 //! Whether to pull at all (`imagePullPolicy`) and when to try again are not decided here.
 
+mod archive;
 mod config;
 mod error;
 mod fetch;
 mod layout;
+mod make;
 mod registry;
 mod select;
+mod spin;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -42,8 +45,14 @@ pub struct Limits {
     pub manifest_timeout: Duration,
     /// For one blob, however steadily it drips.
     pub layer_timeout: Duration,
-    /// Bytes of a wasm layer.
+    /// Bytes of a wasm layer, and of each layer of a Spin application.
     pub wasm_bytes_max: u64,
+    /// Bytes of a layer of files, as it is downloaded.
+    pub layer_bytes_max: u64,
+    /// Bytes that all layers of files of one image may unfold to.
+    pub unpacked_bytes_max: u64,
+    /// Files and directories that all layers of one image may list.
+    pub entries_max: u64,
     /// Tries of each request, when failures may pass.
     pub tries: u32,
     /// Before the second try; it doubles with each, and is spread.
@@ -58,6 +67,9 @@ impl Default for Limits {
             manifest_timeout: Duration::from_secs(60),
             layer_timeout: Duration::from_secs(30 * 60),
             wasm_bytes_max: 512 * 1024 * 1024,
+            layer_bytes_max: 4 * 1024 * 1024 * 1024,
+            unpacked_bytes_max: 8 * 1024 * 1024 * 1024,
+            entries_max: 1_000_000,
             tries: 3,
             pause: Duration::from_millis(500),
         }

@@ -1,17 +1,22 @@
-//! The content store: verified blobs and finished images come in, paths to wasm files go out.
+//! The content store: verified blobs and finished images come in, paths to files go out.
 //!
 //! ```text
-//! <root>/lock               held exclusively while the table changes, by any process
-//! <root>/images.json        the table of images, replaced as a whole
-//! <root>/blobs/sha256/<hex> content under its digest, never changed once there
-//! <root>/ingest/            blobs on their way in
+//! <root>/lock                held exclusively while the table changes, by any process
+//! <root>/images.json         the table of images, replaced as a whole
+//! <root>/blobs/sha256/<hex>  content under its digest, never changed once there
+//! <root>/rootfs/sha256/<hex> the files of a chain of layers, unpacked once, never changed once there
+//! <root>/ingest/             blobs and files on their way in
+//! <root>/uses/<hex>          locked, shared, by whoever uses the image with this ID
 //! ```
-//! A kill at any moment leaves whole blobs and a whole table; what was unfinished is swept at a later open. No blob is
-//! believed before its digest was computed here. The store never fetches anything. Its methods do short file I/O on
-//! the calling thread.
+//! A kill at any moment leaves whole content and a whole table; what was unfinished is swept at a later open. No blob is
+//! believed before its digest was computed here. The store never fetches anything. Its methods do file I/O on the
+//! calling thread: short, but for the removal of many files.
 
 mod ingest;
+mod lease;
+mod sweep;
 mod table;
+mod usage;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -21,17 +26,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use self::ingest::{Ingest, IngestError};
-pub(crate) use self::table::Record;
+pub use self::lease::Lease;
 use self::table::Table;
 pub use self::table::{ImageConfig, ImageId};
+pub(crate) use self::table::{Made, Record};
+pub use self::usage::FsUsage;
+use crate::content::{Blob, Content, Spin, Wasm};
 use crate::digest::Digest;
 use crate::durable;
+use crate::manifest::LOCKED_APP;
 use crate::reference::{Reference, ReferenceError};
+use crate::rootfs::{self, Rootfs};
 
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
-/// Leftovers younger than this may belong to a pull that is still running in another process.
-const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why the store failed. The kubelet's reason depends on what was asked of it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -65,9 +73,12 @@ pub enum StoreError {
         /// The version it has.
         found: u32,
     },
-    /// A blob was removed while its image was being pulled.
-    #[error("image store: blob {0} was removed meanwhile")]
+    /// A blob, or the files of a chain of layers, were removed while their image was being pulled.
+    #[error("image store: {0} was removed meanwhile")]
     BlobGone(Digest),
+    /// The image is used, here or by another process.
+    #[error("image {0} is in use")]
+    InUse(ImageId),
     /// Neither an image ID nor a reference.
     #[error(transparent)]
     Name(#[from] ReferenceError),
@@ -89,34 +100,14 @@ pub struct Image {
     pub references: Vec<Reference>,
     /// `repository@digest` by which it was pulled (CRI's `repo_digests`), sorted.
     pub digests: Vec<Reference>,
-    /// Bytes of all its blobs.
+    /// Bytes of all its blobs, and of its files where they are unpacked.
     pub size_bytes: u64,
-    /// Its wasm binary.
-    pub wasm: Wasm,
+    /// What it is made of.
+    pub content: Content,
     /// What its configuration says about running it.
     pub config: ImageConfig,
     /// When it was last pulled, to the second.
     pub pulled_at: SystemTime,
-}
-
-/// A verified wasm binary on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wasm {
-    /// A file that never changes; it may be unlinked when the image is removed.
-    pub path: PathBuf,
-    /// Its digest, a key for whatever is compiled from it.
-    pub digest: Digest,
-    /// The layer's media type.
-    pub media_type: String,
-}
-
-/// What the store occupies.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FsUsage {
-    /// Bytes allocated on disk.
-    pub bytes: u64,
-    /// Files and directories.
-    pub inodes: u64,
 }
 
 /// A content store under one directory. Clones share it, and so may processes.
@@ -144,7 +135,7 @@ impl Store {
     /// Directories that cannot be made or read, and a table that is damaged or of another version.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let store = Self(Arc::new(Inner { root: root.into(), read: Mutex::new(None) }));
-        for directory in [store.blobs(), store.ingest_directory()] {
+        for directory in [store.blobs(), store.chains(), store.ingest_directory(), store.uses()] {
             DirBuilder::new()
                 .recursive(true)
                 .mode(DIRECTORY_MODE)
@@ -188,7 +179,7 @@ impl Store {
         }
     }
 
-    /// All images, sorted by ID. An image whose wasm file is missing or cut short is left out, so that it is pulled again.
+    /// All images, sorted by ID. An image whose content is missing or cut short is left out, so that it is pulled again.
     ///
     /// # Errors
     /// An unreadable table.
@@ -198,50 +189,32 @@ impl Store {
         Ok(images)
     }
 
-    /// Removes an image with all its names, and the blobs no other image needs; `false` if there was no such image.
+    /// Removes an image with all its names, and the blobs and files no other image needs; `false` if there was no such
+    /// image.
     ///
     /// Open or mapped files stay usable until they are closed.
     ///
     /// # Errors
-    /// An unreadable table, or one that cannot be written; then the image stays.
+    /// [`StoreError::InUse`] while somebody holds a [`Lease`]; an unreadable table, or one that cannot be written. Then the
+    /// image stays.
     pub fn remove(&self, id: ImageId) -> Result<bool, StoreError> {
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         let mut table = Table::clone(&*self.table()?);
         let Some(unneeded) = table.remove(id) else {
             return Ok(false);
         };
+        let _unused = self.unused(id)?;
         self.write_table(&table)?;
-        for blob in unneeded {
+        for blob in unneeded.blobs {
             remove_file(&self.blob_path(&blob))?;
         }
-        Ok(true)
-    }
-
-    /// Walks the store and adds up what it occupies.
-    ///
-    /// # Errors
-    /// A directory that cannot be read. Files that go away meanwhile are not counted.
-    pub fn usage(&self) -> Result<FsUsage, StoreError> {
-        let mut usage = FsUsage::default();
-        let mut directories = vec![self.0.root.clone()];
-        while let Some(directory) = directories.pop() {
-            let entries = fs::read_dir(&directory).map_err(|source| at("read", &directory, source))?;
-            for entry in entries {
-                let entry = entry.map_err(|source| at("read", &directory, source))?;
-                let metadata = match entry.metadata() {
-                    Ok(metadata) => metadata,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(source) => return Err(at("read", &entry.path(), source)),
-                };
-                usage.inodes += 1;
-                // POSIX counts blocks of 512 bytes, whatever the file system's own are.
-                usage.bytes += metadata.blocks() * 512;
-                if metadata.is_dir() {
-                    directories.push(entry.path());
-                }
-            }
+        // Out of the way under the lock; what takes long comes after it.
+        let files = unneeded.rootfs.map(|chain| self.retire(&chain)).transpose()?;
+        drop(lock);
+        if let Some(retired) = files.flatten() {
+            sweep::remove_directory(&retired)?;
         }
-        Ok(usage)
+        Ok(true)
     }
 
     /// Whether a blob of this digest and size is here. The digest was checked when it came in.
@@ -252,6 +225,16 @@ impl Store {
     /// Where the blob of this digest is, or would be.
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.blobs().join(digest.hex())
+    }
+
+    /// Whether the files of a chain of layers are here as a whole.
+    pub(crate) fn contains_rootfs(&self, chain: &Digest) -> bool {
+        rootfs::Index::is_in(&self.chain_path(chain))
+    }
+
+    /// Where the files of this chain of layers are, or would be.
+    pub(crate) fn chain_path(&self, chain: &Digest) -> PathBuf {
+        self.chains().join(chain.hex())
     }
 
     /// Starts to take a blob in.
@@ -269,31 +252,60 @@ impl Store {
         if let Some((gone, _)) = record.blobs.iter().find(|(digest, size)| !self.contains(digest, **size)) {
             return Err(StoreError::BlobGone(*gone));
         }
+        if let Made::Rootfs { chain, .. } = &record.made
+            && !self.contains_rootfs(chain)
+        {
+            return Err(StoreError::BlobGone(*chain));
+        }
         let mut table = Table::clone(&*self.table()?);
-        let wasm = record.wasm;
+        let id = record.id;
         let entered = table.insert(record).clone();
         self.write_table(&table)?;
-        self.image(&entered).ok_or(StoreError::BlobGone(wasm))
+        self.image(&entered).ok_or(StoreError::BlobGone(id.0))
     }
 
     fn image(&self, record: &Record) -> Option<Image> {
-        let size = *record.blobs.get(&record.wasm)?;
-        if !self.contains(&record.wasm, size) {
-            tracing::warn!(image = %record.id, wasm = %record.wasm, "the image's wasm file is missing or cut short");
+        let Some(content) = self.content(record) else {
+            tracing::warn!(image = %record.id, "the image's content is missing or cut short");
             return None;
-        }
+        };
+        let unpacked_bytes = match &content {
+            Content::Rootfs(rootfs) => rootfs.unpacked_bytes(),
+            Content::Wasm(_) | Content::Spin(_) => 0,
+        };
         Some(Image {
             id: record.id,
             references: record.tags.iter().cloned().collect(),
             digests: record.digests.iter().cloned().collect(),
-            size_bytes: record.blobs.values().sum(),
-            wasm: Wasm {
-                path: self.blob_path(&record.wasm),
-                digest: record.wasm,
-                media_type: record.media_type.clone(),
-            },
+            size_bytes: record.blobs.values().sum::<u64>().saturating_add(unpacked_bytes),
+            content,
             config: record.config.clone(),
             pulled_at: UNIX_EPOCH + Duration::from_secs(record.pulled_at),
+        })
+    }
+
+    /// What the image is made of, if it is all there.
+    fn content(&self, record: &Record) -> Option<Content> {
+        let blob = |digest: &Digest, media_type: &str| {
+            let size_bytes = *record.blobs.get(digest)?;
+            let path = self.blob_path(digest);
+            let blob = Blob { path, digest: *digest, media_type: media_type.to_owned(), size_bytes };
+            self.contains(digest, size_bytes).then_some(blob)
+        };
+        Some(match &record.made {
+            Made::Wasm { digest, media_type } => {
+                let Blob { path, digest, media_type, .. } = blob(digest, media_type)?;
+                Content::Wasm(Wasm { path, digest, media_type })
+            }
+            Made::Rootfs { chain, unpacked_bytes } => {
+                let rootfs = Rootfs::new(self.chain_path(chain), *chain, *unpacked_bytes);
+                Content::Rootfs(self.contains_rootfs(chain).then_some(rootfs)?)
+            }
+            Made::Spin { name, locked_app, layers } => Content::Spin(Spin {
+                name: name.clone(),
+                locked_app: blob(locked_app, LOCKED_APP)?,
+                layers: layers.iter().map(|(digest, media_type)| blob(digest, media_type)).collect::<Option<_>>()?,
+            }),
         })
     }
 
@@ -315,10 +327,11 @@ impl Store {
         io::Read::read_to_end(&mut file, &mut content).map_err(|source| at("read", &path, source))?;
         let damaged = |error| StoreError::Table { path: path.clone(), source: Arc::new(error) };
         let version: Versioned = serde_json::from_slice(&content).map_err(damaged)?;
-        if version.version != table::VERSION {
-            return Err(StoreError::Version { path, found: version.version });
-        }
-        let table: Arc<Table> = Arc::new(serde_json::from_slice(&content).map_err(damaged)?);
+        let table: Arc<Table> = match version.version {
+            table::VERSION => Arc::new(serde_json::from_slice(&content).map_err(damaged)?),
+            ..table::VERSION => Arc::default(),
+            found => return Err(StoreError::Version { path, found }),
+        };
         *read = Some((stamp, table.clone()));
         Ok(table)
     }
@@ -344,20 +357,16 @@ impl Store {
         Ok(file)
     }
 
-    /// Removes unfinished files, and blobs that never became part of an image, once they are a day old.
-    fn sweep(&self) -> Result<(), StoreError> {
-        let _lock = self.lock()?;
-        let table = self.table()?;
-        let unfinished = |name: &str| name.starts_with(durable::UNFINISHED);
-        sweep_directory(&self.0.root, unfinished)?;
-        sweep_directory(&self.ingest_directory(), unfinished)?;
-        sweep_directory(&self.blobs(), |name| {
-            format!("sha256:{name}").parse().is_ok_and(|digest| !table.needs(&digest))
-        })
-    }
-
     fn blobs(&self) -> PathBuf {
         self.0.root.join("blobs/sha256")
+    }
+
+    fn chains(&self) -> PathBuf {
+        self.0.root.join("rootfs/sha256")
+    }
+
+    fn uses(&self) -> PathBuf {
+        self.0.root.join("uses")
     }
 
     fn ingest_directory(&self) -> PathBuf {
@@ -372,23 +381,6 @@ impl Store {
 #[derive(serde::Deserialize)]
 struct Versioned {
     version: u32,
-}
-
-fn sweep_directory(directory: &Path, is_leftover: impl Fn(&str) -> bool) -> Result<(), StoreError> {
-    for entry in fs::read_dir(directory).map_err(|source| at("read", directory, source))? {
-        let entry = entry.map_err(|source| at("read", directory, source))?;
-        if !entry.file_name().to_str().is_some_and(&is_leftover) {
-            continue;
-        }
-        // Gone meanwhile, or dated in the future: not ours to remove.
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let old = modified.is_ok_and(|it| it.elapsed().is_ok_and(|age| age > LEFTOVER_AGE));
-        if old {
-            tracing::debug!(path = %entry.path().display(), "removing a leftover of an unfinished pull");
-            remove_file(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 fn remove_file(path: &Path) -> Result<(), StoreError> {

@@ -30,8 +30,7 @@ async fn record(store: &Store, name: &str, config: &str, wasm: &str) -> Record {
     let (id, layer) = (put(store, config.as_bytes()).await, put(store, wasm.as_bytes()).await);
     Record {
         id: ImageId(id),
-        wasm: layer,
-        media_type: "application/wasm".into(),
+        made: Made::Wasm { digest: layer, media_type: "application/wasm".into() },
         blobs: BTreeMap::from([(id, config.len() as u64), (layer, wasm.len() as u64)]),
         digests: BTreeSet::from([reference.at(id)]),
         tags: BTreeSet::from([reference]),
@@ -44,8 +43,12 @@ async fn commit(store: &Store, name: &str, config: &str, wasm: &str) -> Image {
     store.commit(record(store, name, config, wasm).await).unwrap()
 }
 
+fn wasm(image: &Image) -> &Wasm {
+    image.content.wasm().unwrap()
+}
+
 fn make_old(path: &Path) {
-    let old = SystemTime::now() - LEFTOVER_AGE - Duration::from_secs(60);
+    let old = SystemTime::now() - sweep::LEFTOVER_AGE - Duration::from_secs(60);
     File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
 }
 
@@ -61,8 +64,8 @@ async fn an_image_is_found_by_tag_digest_and_id() {
     assert_eq!(image.digests, [named("a/b").at(image.id.0)]);
     assert_eq!(image.size_bytes, 16);
     assert_eq!(image.pulled_at, UNIX_EPOCH + Duration::from_secs(1_000_000_000));
-    assert_eq!(fs::read(&image.wasm.path).unwrap(), b"wasm bytes");
-    assert_eq!(image.wasm.digest, Digest::of(b"wasm bytes"));
+    assert_eq!(fs::read(&wasm(&image).path).unwrap(), b"wasm bytes");
+    assert_eq!(wasm(&image).digest, Digest::of(b"wasm bytes"));
 
     let digest = image.id.0;
     for name in
@@ -105,7 +108,7 @@ async fn removal_keeps_the_blobs_of_other_images() {
     assert!(store.remove(first.id).unwrap());
     assert!(!store.remove(first.id).unwrap());
     assert_eq!(store.list().unwrap(), std::slice::from_ref(&second));
-    assert!(second.wasm.path.exists());
+    assert!(wasm(&second).path.exists());
     assert!(!store.blob_path(&first.id.0).exists());
     assert!(store.remove(second.id).unwrap());
     assert_eq!(fs::read_dir(store.blobs()).unwrap().count(), 0);
@@ -117,7 +120,7 @@ async fn a_blob_removed_during_a_pull_is_noticed_at_the_commit() {
     let image = commit(store, "a", "config 1", "shared").await;
     let pulling = record(store, "b", "config 2", "shared").await;
     store.remove(image.id).unwrap();
-    assert!(matches!(store.commit(pulling), Err(StoreError::BlobGone(gone)) if gone == image.wasm.digest));
+    assert!(matches!(store.commit(pulling), Err(StoreError::BlobGone(gone)) if gone == wasm(&image).digest));
 
     let pulling = record(store, "b", "config 2", "wasm").await;
     fs::remove_file(store.blob_path(&pulling.id.0)).unwrap();
@@ -169,7 +172,7 @@ async fn leftovers_of_a_crash_go_after_a_day_and_the_rest_stays() {
     for part in [&old_part, &young_part, &old_table] {
         fs::write(part, "half").unwrap();
     }
-    for path in [&old_part, &old_table, &orphan, &image.wasm.path] {
+    for path in [&old_part, &old_table, &orphan, &wasm(&image).path] {
         make_old(path);
     }
     let young_orphan = store.blob_path(&put(store, b"young orphan").await);
@@ -178,7 +181,7 @@ async fn leftovers_of_a_crash_go_after_a_day_and_the_rest_stays() {
     for gone in [&old_part, &old_table, &orphan] {
         assert!(!gone.exists(), "{}", gone.display());
     }
-    for kept in [&young_part, &young_orphan, &image.wasm.path] {
+    for kept in [&young_part, &young_orphan, &wasm(&image).path] {
         assert!(kept.exists(), "{}", kept.display());
     }
     assert_eq!(store.list().unwrap(), [image]);
@@ -188,9 +191,9 @@ async fn leftovers_of_a_crash_go_after_a_day_and_the_rest_stays() {
 async fn an_image_without_its_wasm_is_none_and_comes_back_with_it() {
     let Bench { store, .. } = &bench();
     let image = commit(store, "a", "config", "wasm").await;
-    fs::write(&image.wasm.path, "was").unwrap();
+    fs::write(&wasm(&image).path, "was").unwrap();
     assert_eq!(store.find(&named("a")).unwrap(), None);
-    fs::remove_file(&image.wasm.path).unwrap();
+    fs::remove_file(&wasm(&image).path).unwrap();
     assert_eq!((store.find_by_id(image.id).unwrap(), store.list().unwrap()), (None, vec![]));
     assert_eq!(commit(store, "a", "config", "wasm").await, image);
 }
@@ -202,9 +205,14 @@ async fn a_damaged_or_foreign_table_is_refused_with_its_name() {
     let path = root.path().join("images.json");
     fs::write(&path, "{\"version\":1,").unwrap();
     assert!(matches!(store.list(), Err(StoreError::Table { .. })));
-    fs::write(&path, "{\"version\":2,\"future\":true}").unwrap();
+    fs::write(&path, "{\"version\":3,\"future\":true}").unwrap();
     let error = Store::open(root.path()).map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("images.json") && error.contains("version 2"), "{error}");
+    assert!(error.contains("images.json") && error.contains("version 3"), "{error}");
+    // An earlier version's images are pulled again; nothing stands in the way of that.
+    fs::write(&path, "{\"version\":1,\"images\":[{}]}").unwrap();
+    let store = Store::open(root.path()).unwrap();
+    assert_eq!(store.list().unwrap(), []);
+    commit(&store, "a", "config", "wasm").await;
 }
 
 #[tokio::test]
@@ -216,7 +224,7 @@ async fn everything_is_the_owners_alone() {
     for directory in [store.root(), &store.blobs(), &store.ingest_directory()] {
         assert_eq!(mode(directory), 0o700, "{}", directory.display());
     }
-    for file in [&image.wasm.path, &store.table_path(), &store.root().join("lock")] {
+    for file in [&wasm(&image).path, &store.table_path(), &store.root().join("lock")] {
         assert_eq!(mode(file), 0o600, "{}", file.display());
     }
 }

@@ -8,7 +8,7 @@ mod cache;
 mod inspect;
 mod map;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read};
@@ -243,6 +243,29 @@ impl Engines {
         let code = Arc::new(Code { kind, digest: digest.to_owned(), prepared });
         *slot = Arc::downgrade(&code);
         Ok(code)
+    }
+
+    /// What compiled code takes on disk, in bytes and in files.
+    pub(crate) fn code_usage(&self) -> Result<(u64, u64), CodeError> {
+        let kept = self.codes.cache.kept()?;
+        Ok((kept.bytes, kept.inodes))
+    }
+
+    /// Removes the code of wasm files that no image has any more. What `needed` gives is asked for once the list of code
+    /// is made: of an image that comes in meanwhile, nothing was compiled before that.
+    pub(crate) fn discard_code<E: From<CodeError>>(
+        &self,
+        needed: impl FnOnce() -> Result<HashSet<String>, E>,
+    ) -> Result<(), E> {
+        let kept = self.codes.cache.kept()?;
+        let needed = needed()?;
+        for (digest, file) in kept.files {
+            if !needed.contains(&digest) {
+                tracing::debug!(file, "the code of no image any more is removed");
+                self.codes.cache.discard(&file)?;
+            }
+        }
+        Ok(())
     }
 
     /// How many files this process has compiled.

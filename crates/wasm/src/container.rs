@@ -10,6 +10,7 @@
 
 pub(crate) mod config;
 pub(crate) mod mounts;
+pub(crate) mod root;
 pub(crate) mod stdio;
 pub(crate) mod task;
 

@@ -3,11 +3,13 @@
 //! In come names as pods write them, out go images of the store, or an error whose text is fit for `kubectl describe`.
 //! Not here: fetching and verifying (crate `image`), and compiling.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use cri::{Code, v1};
 use image::{
-    Credentials, CredentialsError, Image, PullError, PullErrorKind, Puller, PullerOptions, Reference, Store, StoreError,
+    Content, Credentials, CredentialsError, Image, Lease, Program, ProgramError, PullError, PullErrorKind, Puller,
+    PullerOptions, Reference, Store, StoreError,
 };
 
 /// Why an image cannot be had, told or removed.
@@ -31,6 +33,33 @@ pub enum ImageError {
     /// The image is not on the node.
     #[error("image {0:?} not found")]
     NotFound(String),
+    /// The image has no program of this name that runs here.
+    #[error("image {image}")]
+    Program {
+        /// The name.
+        image: String,
+        /// Why not.
+        #[source]
+        source: ProgramError,
+    },
+    /// The image is an application that needs a Spin host.
+    #[error(
+        "image {image} is the Spin application {application:?}: running Spin applications is not supported yet; push its component alone as a wasm artifact, for example with `wkg oci push`"
+    )]
+    SpinApplication {
+        /// The name.
+        image: String,
+        /// What the application calls itself.
+        application: String,
+    },
+    /// The image has no files to mount.
+    #[error("image {image} cannot be mounted: {problem}")]
+    NotMountable {
+        /// The name.
+        image: String,
+        /// Why not.
+        problem: String,
+    },
     /// A container is made of it.
     #[error("image {image} is used by container {container}")]
     InUse {
@@ -61,7 +90,8 @@ impl ImageError {
         match self {
             Self::Missing | Self::Credentials { .. } | Self::Store(StoreError::Name(_)) => Code::InvalidArgument,
             Self::NotFound(_) => Code::NotFound,
-            Self::InUse { .. } => Code::FailedPrecondition,
+            Self::InUse { .. } | Self::Store(StoreError::InUse(_)) => Code::FailedPrecondition,
+            Self::Program { .. } | Self::SpinApplication { .. } | Self::NotMountable { .. } => Code::FailedPrecondition,
             Self::Store(_) => Code::Internal,
             Self::ShuttingDown => Code::Unavailable,
             Self::Pull(error) => match error.kind() {
@@ -76,6 +106,20 @@ impl ImageError {
             },
         }
     }
+}
+
+/// An image that is not removed for as long as this is held.
+pub(crate) struct Held {
+    pub(crate) image: Image,
+    pub(crate) lease: Lease,
+}
+
+/// What a container asks of its image: the argument vector it begins with, and where its program is looked for.
+pub(crate) struct Command {
+    pub(crate) args: Vec<String>,
+    /// The environment's `PATH`.
+    pub(crate) path: Option<String>,
+    pub(crate) working_dir: Option<String>,
 }
 
 /// The images of this node.
@@ -103,9 +147,40 @@ impl Images {
         self.store(move |store| store.resolve(&name)).await
     }
 
-    /// The image that a container is to be made of.
-    pub(crate) async fn get(&self, name: &str) -> Result<Image, ImageError> {
-        self.find(name).await?.ok_or_else(|| ImageError::NotFound(name.to_owned()))
+    /// The image that a container is to be made of, kept from removal.
+    pub(crate) async fn hold(&self, name: &str) -> Result<Held, ImageError> {
+        let missing = || ImageError::NotFound(name.to_owned());
+        let image = self.find(name).await?.ok_or_else(missing)?;
+        self.store(move |store| Ok(store.lease(&image)?.map(|lease| Held { image, lease }))).await?.ok_or_else(missing)
+    }
+
+    /// The program that the command runs in this image, whose name is for messages.
+    pub(crate) async fn program(&self, name: &str, image: &Image, command: Command) -> Result<Program, ImageError> {
+        let rootfs = match &image.content {
+            Content::Wasm(wasm) => return Ok(Program { wasm: wasm.clone(), args: command.args }),
+            Content::Rootfs(rootfs) => rootfs.clone(),
+            Content::Spin(spin) => {
+                let application = spin.name.clone();
+                return Err(ImageError::SpinApplication { image: name.to_owned(), application });
+            }
+        };
+        let found = self
+            .store(move |_| Ok(rootfs.program(&command.args, command.path.as_deref(), command.working_dir.as_deref())));
+        found.await?.map_err(|source| ImageError::Program { image: name.to_owned(), source })
+    }
+
+    /// The directory of an image that is to be mounted.
+    pub(crate) async fn directory(&self, name: &str, image: &Image, sub_path: &str) -> Result<PathBuf, ImageError> {
+        let refused = |problem: String| ImageError::NotMountable { image: name.to_owned(), problem };
+        let Content::Rootfs(rootfs) = &image.content else {
+            return Err(refused("it is made of wasm alone and has no files".to_owned()));
+        };
+        let (root, wanted) = (rootfs.path(), rootfs.path().join(sub_path));
+        let resolved = self.store(move |_| Ok((root.canonicalize(), wanted.canonicalize()))).await?;
+        match resolved {
+            (Ok(root), Ok(directory)) if directory.starts_with(&root) && directory.is_dir() => Ok(directory),
+            _ => Err(refused(format!("it has no directory {sub_path:?}"))),
+        }
     }
 
     pub(crate) async fn list(&self) -> Result<Vec<Image>, ImageError> {
@@ -116,6 +191,23 @@ impl Images {
         let id = image.id;
         self.store(move |store| store.remove(id)).await?;
         Ok(())
+    }
+
+    /// The digests of all wasm files of all images, in hex.
+    pub(crate) fn wasm_digests(&self) -> Result<HashSet<String>, StoreError> {
+        let mut digests = HashSet::new();
+        for image in self.puller.store().list()? {
+            match &image.content {
+                Content::Wasm(wasm) => drop(digests.insert(wasm.digest.hex())),
+                Content::Rootfs(rootfs) => match rootfs.wasm_files() {
+                    Ok(files) => digests.extend(files.values().map(image::Digest::hex)),
+                    // Removed meanwhile, and its code with it.
+                    Err(error) => tracing::debug!(image = %image.id, %error, "its files are not there"),
+                },
+                Content::Spin(_) => {}
+            }
+        }
+        Ok(digests)
     }
 
     /// Where images are, with the bytes and inodes they take.

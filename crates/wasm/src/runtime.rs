@@ -125,6 +125,12 @@ impl Runtime {
         cri::routes(Arc::clone(self), Arc::clone(self), Arc::clone(self))
     }
 
+    /// How many wasm files it has compiled since it was opened.
+    #[must_use]
+    pub fn compilations(&self) -> u64 {
+        self.core.engines.compilations()
+    }
+
     /// Ends all guests, with `grace` to do so by themselves, records how each ended, and takes the podCIDR's route away.
     pub async fn shutdown(&self, grace: Duration) {
         let containers = self.core.registry().containers();
@@ -158,6 +164,8 @@ fn open(options: RuntimeOptions) -> Result<Opened, RuntimeError> {
     let sandbox_records = Records::open(state_dir.join("sandboxes"))?;
     let container_records = Records::open(state_dir.join("containers"))?;
     let sandboxes: Vec<SandboxRecord> = sandbox_records.read_all()?;
+    // Before anything of theirs is removed: with a mount in it, nothing could be.
+    container::root::unmount_below(&state_dir.join("containers"));
     let containers: Vec<ContainerRecord> = container_records.read_all()?;
     let images = Images::open(options.shared_dir.join("images"), options.image_layouts, options.plain_http_hosts)?;
     let mut engine_options = EngineOptions::new(options.shared_dir.join("code"));
@@ -254,7 +262,21 @@ fn restore_container(core: &Arc<Core>, record: ContainerRecord) {
     tokio::spawn(task.run_exited().instrument(span));
 }
 
+/// Why compiled code could not be removed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiscardError {
+    #[error(transparent)]
+    Code(#[from] crate::code::CodeError),
+    #[error(transparent)]
+    Images(#[from] image::StoreError),
+}
+
 impl Core {
+    /// Removes the compiled code of images that are gone. Does file I/O.
+    pub(crate) fn discard_code(&self) -> Result<(), DiscardError> {
+        self.engines.discard_code(|| Ok(self.images.wasm_digests()?))
+    }
+
     /// Which sandboxes and containers there are. Never held across an await.
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)

@@ -44,7 +44,7 @@ pub enum Part {
     PlatformManifest(Digest),
     /// The configuration.
     Config(Digest),
-    /// The wasm layer.
+    /// A layer.
     Layer(Digest),
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for Part {
             Self::Manifest => f.write_str("manifest"),
             Self::PlatformManifest(digest) => write!(f, "manifest {digest}"),
             Self::Config(digest) => write!(f, "configuration {digest}"),
-            Self::Layer(digest) => write!(f, "wasm layer {digest}"),
+            Self::Layer(digest) => write!(f, "layer {digest}"),
         }
     }
 }
@@ -153,6 +153,14 @@ pub enum PullError {
         /// As allowed.
         limit_bytes: u64,
     },
+    /// The layers unfold to more than is allowed; what was written of it is removed.
+    #[error("{image}: {problem}")]
+    UnpackedTooLarge {
+        /// What was to be pulled.
+        image: Reference,
+        /// Which limit.
+        problem: String,
+    },
     /// A file of a layout directory could not be read.
     #[error("{image}: cannot read {} of the image layout", path.display())]
     Layout {
@@ -215,7 +223,7 @@ impl PullError {
             }
             Self::Unsupported { .. } => PullErrorKind::Unsupported,
             Self::Corrupt { .. } | Self::LayoutIndex { .. } => PullErrorKind::Corrupt,
-            Self::TooLarge { .. } => PullErrorKind::TooLarge,
+            Self::TooLarge { .. } | Self::UnpackedTooLarge { .. } => PullErrorKind::TooLarge,
             Self::Store { .. } => PullErrorKind::Store,
         }
     }

@@ -1,26 +1,30 @@
-//! One pull, step by step: where it comes from, which manifest, which layer, into the store, onto the table.
+//! One pull, step by step: where it comes from, which manifest, which layers, into the store, onto the table.
 //!
-//! Every step checks what it was given before the next one uses it: digests and sizes, then types, then the binary.
+//! Every step checks what it was given before the next one uses it: digests and sizes, then types, then the content.
+//! What the layers become is in `make`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio::io::AsyncReadExt;
 
 use super::error::{Layouts, Part, PullError};
 use super::layout::Layout;
 use super::registry::{Registry, Scheme};
-use super::select::{self, Refusal};
+use super::select::{self, Kind, Refusal};
 use super::{Inner, MANIFEST_BYTES_MAX, config};
 use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Document, DocumentError, Manifest};
 use crate::reference::{Reference, host_of};
-use crate::store::{Image, Ingest, IngestError, Record, StoreError};
+use crate::store::{Image, ImageId, Ingest, IngestError, Record, StoreError};
 
-const WASM_MAGIC: &[u8; 4] = b"\0asm";
+/// Layers of one image that are fetched at one time.
+const LAYERS_AT_ONCE: usize = 3;
 
-enum Source {
+pub(super) enum Source {
     Layout(Layout),
     Registry(Box<Registry>),
 }
@@ -71,32 +75,43 @@ impl Inner {
 
     async fn pull_from(&self, source: &Source, image: &Reference) -> Result<Image, PullError> {
         let Resolved { target, manifest_digest, manifest, mut blobs } = self.resolve(source, image).await?;
-        let layer =
-            select::wasm_layer(&manifest).map_err(|source| PullError::Unsupported { image: image.clone(), source })?;
-        let (config_part, layer_part) = (Part::Config(manifest.config.digest), Part::Layer(layer.digest));
+        let kind = select::kind(&manifest).map_err(|source| PullError::Unsupported { image: image.clone(), source })?;
+        let config_part = Part::Config(manifest.config.digest);
         check_size(image, config_part, manifest.config.size, MANIFEST_BYTES_MAX)?;
-        check_size(image, layer_part, layer.size, self.options.limits.wasm_bytes_max)?;
+        let limits = &self.options.limits;
+        let layer_bytes_max = match kind {
+            Kind::Wasm(_) | Kind::Spin(_) => limits.wasm_bytes_max,
+            Kind::Rootfs => limits.layer_bytes_max,
+        };
+        for layer in &manifest.layers {
+            check_size(image, Part::Layer(layer.digest), layer.size, layer_bytes_max)?;
+        }
 
         self.obtain(source, image, &manifest.config, config_part).await?;
-        self.obtain(source, image, layer, layer_part).await?;
-        self.check_magic(image, layer).await?;
+        self.obtain_layers(source, image, &manifest.layers).await?;
         let content = self.read_blob(image, manifest.config.digest, MANIFEST_BYTES_MAX).await?;
-        let read = config::read(&manifest.config, &content, manifest_digest, layer.digest);
-        let (id, config) = read.map_err(|error| PullError::Corrupt {
+        let configured = config::read(&manifest.config, &content).map_err(|error| PullError::Corrupt {
             image: image.clone(),
             part: config_part,
             problem: format!("it is malformed ({error})"),
         })?;
-        blobs.extend([(manifest.config.digest, manifest.config.size), (layer.digest, layer.size)]);
+        let (id, made) = match kind {
+            Kind::Wasm(layer) => {
+                (configured.id_with_wasm(layer.digest, manifest_digest), self.wasm(image, layer).await?)
+            }
+            Kind::Rootfs => self.rootfs(image, &manifest, &configured).await?,
+            Kind::Spin(locked_app) => (ImageId(manifest_digest), self.spin(image, &manifest, locked_app).await?),
+        };
+        blobs.extend(manifest.layers.iter().map(|layer| (layer.digest, layer.size)));
+        blobs.insert(manifest.config.digest, manifest.config.size);
         let record = Record {
             id,
-            wasm: layer.digest,
-            media_type: layer.media_type.clone(),
+            made,
             blobs,
             // A tag beside a digest was not looked up, and may stand for something else.
             tags: if image.digest().is_none() { BTreeSet::from([image.clone()]) } else { BTreeSet::new() },
             digests: BTreeSet::from([image.at(target)]),
-            config,
+            config: configured.config,
             pulled_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
         self.commit(image, record).await
@@ -164,21 +179,24 @@ impl Inner {
         }
     }
 
+    /// Some layers at a time: registries are far, and layers come from different places.
+    async fn obtain_layers(&self, source: &Source, image: &Reference, layers: &[Descriptor]) -> Result<(), PullError> {
+        let obtain = |layer| self.obtain(source, image, layer, Part::Layer(layer.digest)).boxed();
+        // Boxed and collected, as the compiler does not see through a stream of borrowing futures.
+        let each: Vec<BoxFuture<'_, _>> = layers.iter().map(obtain).collect();
+        stream::iter(each).buffer_unordered(LAYERS_AT_ONCE).try_collect().await
+    }
+
     fn ingest(&self, image: &Reference) -> Result<Ingest, PullError> {
         self.options.store.ingest().map_err(|source| PullError::Store { image: image.clone(), source })
     }
 
-    /// The media type said wasm; the binary has the last word.
-    async fn check_magic(&self, image: &Reference, layer: &Descriptor) -> Result<(), PullError> {
-        let begin = self.read_blob(image, layer.digest, WASM_MAGIC.len() as u64).await?;
-        if begin == WASM_MAGIC {
-            return Ok(());
-        }
-        let source = Refusal::NotWasm { media_type: layer.media_type.clone() };
-        Err(PullError::Unsupported { image: image.clone(), source })
-    }
-
-    async fn read_blob(&self, image: &Reference, blob: Digest, bytes_max: u64) -> Result<Vec<u8>, PullError> {
+    pub(super) async fn read_blob(
+        &self,
+        image: &Reference,
+        blob: Digest,
+        bytes_max: u64,
+    ) -> Result<Vec<u8>, PullError> {
         let path = self.options.store.blob_path(&blob);
         let mut content = Vec::new();
         let read = async { tokio::fs::File::open(&path).await?.take(bytes_max).read_to_end(&mut content).await };

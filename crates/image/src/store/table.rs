@@ -1,4 +1,4 @@
-//! The table of images: which names stand for which manifest, configuration and wasm.
+//! The table of images: which names stand for which manifest, configuration and content.
 //!
 //! Pure values and their JSON; the store reads and writes the file. A tag stands for one image at a time; a digest of a
 //! repository stays with its image until that is removed.
@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{Digest, DigestError};
 use crate::reference::Reference;
 
-/// Of the file format; another one is refused, never guessed at.
-pub(super) const VERSION: u32 = 1;
+/// Of the file format. A later one is refused, never guessed at; an earlier one is that of an empty store, whose images are
+/// pulled again, most often from the blobs that are here.
+pub(super) const VERSION: u32 = 2;
 
 /// An image's identity on this node, as CRI has it: the configuration's digest, or, where the configuration does not
-/// name the wasm layer and so could belong to several images, the manifest's.
+/// name the layers and so could belong to several images, the manifest's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ImageId(pub(crate) Digest);
@@ -51,14 +52,35 @@ pub struct ImageConfig {
     pub working_dir: Option<String>,
     /// The user, as `uid[:gid]` or a name.
     pub user: Option<String>,
+    /// What its author says of it.
+    pub labels: BTreeMap<String, String>,
+    /// Ports it serves, as `80/tcp`.
+    pub exposed_ports: Vec<String>,
+    /// The signal that asks it to stop, as `SIGINT` or a number.
+    pub stop_signal: Option<String>,
+    /// The operating system it says it is for.
+    pub os: Option<String>,
+    /// The architecture it says it is for.
+    pub architecture: Option<String>,
+}
+
+/// What an image of the table is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(crate) enum Made {
+    /// One wasm blob.
+    Wasm { digest: Digest, media_type: String },
+    /// An unpacked root file system, kept under the digest of its chain of layers.
+    Rootfs { chain: Digest, unpacked_bytes: u64 },
+    /// A Spin application: its locked form, and all layers with their media types.
+    Spin { name: String, locked_app: Digest, layers: Vec<(Digest, String)> },
 }
 
 /// One image of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) id: ImageId,
-    pub(crate) wasm: Digest,
-    pub(crate) media_type: String,
+    pub(crate) made: Made,
     /// All blobs that are kept for this image, with their sizes in bytes.
     pub(crate) blobs: BTreeMap<Digest, u64>,
     pub(crate) tags: BTreeSet<Reference>,
@@ -80,13 +102,29 @@ impl Default for Table {
     }
 }
 
+/// What a removed image leaves behind that no other needs.
+#[derive(Debug)]
+pub(super) struct Unneeded {
+    pub(super) blobs: Vec<Digest>,
+    pub(super) rootfs: Option<Digest>,
+}
+
+impl Record {
+    fn chain(&self) -> Option<Digest> {
+        match self.made {
+            Made::Rootfs { chain, .. } => Some(chain),
+            _ => None,
+        }
+    }
+}
+
 impl Table {
     /// Adds an image, or its new names and blobs to the same image; its tags leave the images they stood for.
     pub(super) fn insert(&mut self, mut new: Record) -> &Record {
         for image in &mut self.images {
             image.tags.retain(|tag| !new.tags.contains(tag));
         }
-        let old = self.images.iter().position(|image| image.id == new.id && image.wasm == new.wasm);
+        let old = self.images.iter().position(|image| image.id == new.id && image.made == new.made);
         if let Some(old) = old.map(|at| self.images.swap_remove(at)) {
             new.tags.extend(old.tags);
             new.digests.extend(old.digests);
@@ -97,16 +135,22 @@ impl Table {
         &self.images[self.images.len() - 1]
     }
 
-    /// Removes an image; the blobs no other image needs are returned for removal.
-    pub(super) fn remove(&mut self, id: ImageId) -> Option<Vec<Digest>> {
+    /// Removes an image; what no other image needs is returned for removal.
+    pub(super) fn remove(&mut self, id: ImageId) -> Option<Unneeded> {
         let at = self.images.iter().position(|image| image.id == id)?;
         let removed = self.images.swap_remove(at);
-        Some(removed.blobs.into_keys().filter(|blob| !self.needs(blob)).collect())
+        let rootfs = removed.chain().filter(|chain| !self.needs_rootfs(chain));
+        Some(Unneeded { rootfs, blobs: removed.blobs.into_keys().filter(|blob| !self.needs(blob)).collect() })
     }
 
     /// Whether a blob belongs to an image.
     pub(super) fn needs(&self, blob: &Digest) -> bool {
         self.images.iter().any(|image| image.blobs.contains_key(blob))
+    }
+
+    /// Whether an unpacked root file system belongs to an image.
+    pub(super) fn needs_rootfs(&self, chain: &Digest) -> bool {
+        self.images.iter().any(|image| image.chain() == Some(*chain))
     }
 
     /// The image a reference stands for: by its digest if it has one, else by its tag.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use image::pack::{self, Artifact};
-use image::{Image, Limits, PullError, Puller, PullerOptions, Reference, Store};
+use image::{Image, Limits, PullError, Puller, PullerOptions, Reference, Store, Wasm};
 
 pub(crate) struct Bench {
     pub(crate) puller: Puller,
@@ -48,6 +48,11 @@ pub(crate) fn bench_with(change: impl FnOnce(&mut PullerOptions)) -> Bench {
     };
     change(&mut options);
     Bench { puller: Puller::new(options), store, layout, _directory: directory }
+}
+
+/// The binary of an image that is one.
+pub(crate) fn wasm(image: &Image) -> &Wasm {
+    image.content.wasm().unwrap_or_else(|| panic!("{:?}", image.content))
 }
 
 /// A core module that differs by its name.

@@ -4,8 +4,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::bench::{module, packed};
+use crate::ordinary::{config, tar};
+use crate::registry::OCI_MANIFEST;
 use image::pack::add_to_layout;
-use image::{Digest, Puller, PullerOptions, Reference, Store};
+use image::{Content, Digest, Puller, PullerOptions, Reference, Rootfs, Store};
+use serde_json::json;
 
 const DIRECTORY: &str = "WASKLET_TEST_CRASH_DIRECTORY";
 const KILLS: u32 = 12;
@@ -14,17 +17,54 @@ const KILLS: u32 = 12;
 async fn pull_for_ever(directory: &Path) {
     let store = Store::open(directory.join("store")).unwrap();
     let mut options = PullerOptions::new(store.clone());
-    options.layouts.push(directory.join("layout"));
+    options.layouts.extend([directory.join("layout"), directory.join("ordinary")]);
     let puller = Puller::new(options);
     for number in 0_u32.. {
         let reference = Reference::parse(&format!("app:{}", number % 5)).unwrap();
         let name = format!("{} {}", number % 7, "x".repeat(200_000));
         add_to_layout(&directory.join("layout"), &reference, &packed(&module(&name))).unwrap();
         let image = puller.pull(&reference, None).await.unwrap();
+        let files = Reference::parse(&format!("files:{}", number % 3)).unwrap();
+        add_files(&directory.join("ordinary"), &files, number % 4);
+        let unpacked = puller.pull(&files, None).await.unwrap();
+        if number % 2 == 0 {
+            store.remove(unpacked.id).unwrap();
+        }
         if number % 3 == 0 {
             store.remove(image.id).unwrap();
         }
     }
+}
+
+/// The files of an ordinary image: many, so that it takes a while to unpack them.
+fn files_of(number: u32) -> Vec<(String, Vec<u8>)> {
+    (0..40).map(|file| (format!("d{}/{file}", file % 5), vec![u8::try_from(number).unwrap(); 4000])).collect()
+}
+
+/// Makes the layout one of this image and no other.
+fn add_files(layout: &Path, reference: &Reference, number: u32) {
+    let files = files_of(number);
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
+    let layer = tar(&files);
+    let config = config(&[&layer], "");
+    let blob = |media_type: &str, content: &[u8]| {
+        let directory = layout.join("blobs/sha256");
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join(Digest::of(content).hex()), content).unwrap();
+        json!({"mediaType": media_type, "digest": Digest::of(content), "size": content.len()})
+    };
+    let config = blob("application/vnd.oci.image.config.v1+json", config.as_bytes());
+    let layer = blob("application/vnd.oci.image.layer.v1.tar", &layer);
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]}).to_string();
+    let mut entry = blob(OCI_MANIFEST, manifest.as_bytes());
+    entry["annotations"] = json!({"org.opencontainers.image.ref.name": reference.to_string()});
+    std::fs::write(layout.join("index.json"), json!({"manifests": [entry]}).to_string()).unwrap();
+}
+
+/// Whether a root file system is what one of the images has, and all of it.
+fn is_whole(rootfs: &Rootfs) -> bool {
+    let read = |path: &String| std::fs::read(rootfs.path().join(path)).ok();
+    (0..4).any(|number| files_of(number).iter().all(|(path, content)| read(path).as_ref() == Some(content)))
 }
 
 /// This same test in a process of its own, which takes the part above.
@@ -48,7 +88,7 @@ async fn a_kill_at_any_moment_leaves_the_store_usable() {
         return pull_for_ever(Path::new(&directory)).await;
     }
     let directory = tempfile::tempdir().unwrap();
-    let mut images = 0;
+    let (mut images, mut unpacked) = (0, 0);
     for round in 0..KILLS {
         let before = table_version(directory.path());
         let mut child = spawn(directory.path());
@@ -63,14 +103,24 @@ async fn a_kill_at_any_moment_leaves_the_store_usable() {
 
         let store = Store::open(directory.path().join("store")).unwrap();
         for image in store.list().unwrap() {
-            assert_eq!(Digest::of(&std::fs::read(&image.wasm.path).unwrap()), image.wasm.digest);
+            match &image.content {
+                Content::Wasm(wasm) => assert_eq!(Digest::of(&std::fs::read(&wasm.path).unwrap()), wasm.digest),
+                Content::Rootfs(rootfs) => {
+                    assert!(is_whole(rootfs), "{image:?}");
+                    unpacked += 1;
+                }
+                Content::Spin(_) => panic!("{image:?}"),
+            }
             images += 1;
         }
+        // What was being unpacked is gone at once, as nobody holds it any more.
+        let left = std::fs::read_dir(directory.path().join("store/ingest")).unwrap();
+        assert_eq!(left.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count(), 0);
         for blob in std::fs::read_dir(store.root().join("blobs/sha256")).unwrap() {
             let path = blob.unwrap().path();
             let content = std::fs::read(&path).unwrap();
             assert_eq!(Digest::of(&content).hex(), path.file_name().unwrap().to_str().unwrap());
         }
     }
-    assert!(images > 0, "the child never had an image in its table");
+    assert!(images > 0 && unpacked > 0, "the child never had an image of each kind in its table");
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::bench::{bench, bench_with, module, packed};
+use crate::bench::{bench, bench_with, module, packed, wasm};
 use crate::registry::{Registry, Route};
 use image::pack::add_to_layout;
 use image::{Digest, PullErrorKind, Reference};
@@ -15,13 +15,13 @@ async fn a_layout_is_asked_before_the_registry_and_by_the_full_name() {
     let local = packed(&module("local"));
     add_to_layout(&bench.layout, &reference, &local).unwrap();
     let image = bench.pull(&reference).await.unwrap();
-    assert_eq!(fs::read(&image.wasm.path).unwrap(), module("local"));
+    assert_eq!(fs::read(&wasm(&image).path).unwrap(), module("local"));
     assert_eq!(image.digests, [reference.at(local.digest())]);
     assert_eq!(registry.asked(Route::Manifests), 0);
 
     // The same tag of another repository is another image.
     let image = bench.pull(&registry.reference("other:v1")).await.unwrap();
-    assert_eq!(fs::read(&image.wasm.path).unwrap(), module("remote"));
+    assert_eq!(fs::read(&wasm(&image).path).unwrap(), module("remote"));
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_repacked_image_is_the_one_that_runs() {
     for name in ["first", "second"] {
         add_to_layout(&bench.layout, &reference, &packed(&module(name))).unwrap();
         let image = bench.pull(&reference).await.unwrap();
-        assert_eq!(fs::read(&image.wasm.path).unwrap(), module(name));
+        assert_eq!(fs::read(&wasm(&image).path).unwrap(), module(name));
     }
 }
 
@@ -63,10 +63,10 @@ async fn layouts_are_asked_in_order_and_need_not_exist() {
     let reference = Reference::parse("hello").unwrap();
     add_to_layout(second.path(), &reference, &packed(&module("second"))).unwrap();
     let image = bench.pull(&reference).await.unwrap();
-    assert_eq!(fs::read(&image.wasm.path).unwrap(), module("second"));
+    assert_eq!(fs::read(&wasm(&image).path).unwrap(), module("second"));
     add_to_layout(first.path(), &reference, &packed(&module("first"))).unwrap();
     let image = bench.pull(&reference).await.unwrap();
-    assert_eq!(fs::read(&image.wasm.path).unwrap(), module("first"));
+    assert_eq!(fs::read(&wasm(&image).path).unwrap(), module("first"));
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn tampered_and_missing_blobs_are_refused_and_not_stored() {
     for (blob, part) in [
         (artifact.manifest(), "the manifest is corrupt"),
         (artifact.config(), "the configuration sha256:"),
-        (artifact.layer(), "the wasm layer sha256:"),
+        (artifact.layer(), "the layer sha256:"),
     ] {
         let bench = bench();
         add_to_layout(&bench.layout, &reference, &artifact).unwrap();

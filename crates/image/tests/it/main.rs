@@ -6,5 +6,6 @@ mod bench;
 mod crash;
 mod faults;
 mod layouts;
+mod ordinary;
 mod pull;
 mod registry;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bench::{bench, component, module, packed};
+use crate::bench::{bench, component, module, packed, wasm};
 use crate::registry::{OCI_INDEX, OCI_MANIFEST, PASSWORD, Registry, Route, TOKEN, USER};
 use image::{Credentials, Digest, PullErrorKind, Reference};
 use serde_json::json;
@@ -19,8 +19,8 @@ async fn an_artifact_lands_verified_in_the_store() {
     let reference = registry.reference("hello:v1");
     let image = bench.puller.pull(&reference, None).await.unwrap();
 
-    assert_eq!(std::fs::read(&image.wasm.path).unwrap(), component());
-    assert_eq!((image.wasm.digest, image.wasm.media_type.as_str()), (Digest::of(&component()), "application/wasm"));
+    assert_eq!(std::fs::read(&wasm(&image).path).unwrap(), component());
+    assert_eq!((wasm(&image).digest, wasm(&image).media_type.as_str()), (Digest::of(&component()), "application/wasm"));
     assert_eq!(image.id.to_string(), Digest::of(artifact.config()).to_string());
     assert_eq!(image.references, std::slice::from_ref(&reference));
     assert_eq!(image.digests, [reference.at(digest)]);
@@ -131,8 +131,8 @@ async fn older_wasm_layers_are_taken_and_keep_apart_under_one_configuration() {
         let layer = registry.blob(media_type, module(tag));
         registry.image(tag, &config, &[layer]);
         let image = bench.pull(&registry.reference(&format!("old:{tag}"))).await.unwrap();
-        assert_eq!(image.wasm.media_type, media_type);
-        assert_eq!(std::fs::read(&image.wasm.path).unwrap(), module(tag));
+        assert_eq!(wasm(&image).media_type, media_type);
+        assert_eq!(std::fs::read(&wasm(&image).path).unwrap(), module(tag));
         ids.push(image.id);
     }
     assert_ne!(ids[0], ids[1]);
@@ -168,7 +168,7 @@ async fn an_index_gives_its_wasm_platform() {
     let mixed = index(&[entry(Digest::of(b""), "linux", "amd64"), entry(manifest, "wasip1", "wasm")]);
     let digest = registry.manifest("mixed", OCI_INDEX, mixed.as_bytes());
     let image = bench.pull(&registry.reference("app:mixed")).await.unwrap();
-    assert_eq!(image.wasm.digest, Digest::of(artifact.layer()));
+    assert_eq!(wasm(&image).digest, Digest::of(artifact.layer()));
     // What was asked for is the index, so that is what a later pull by digest asks for too.
     assert_eq!(image.digests, [registry.reference("app").at(digest)]);
 
@@ -189,15 +189,15 @@ async fn an_index_gives_its_wasm_platform() {
 }
 
 #[tokio::test]
-async fn images_that_are_not_wasm_are_refused_before_their_layers_are_fetched() {
+async fn artifacts_of_other_kinds_are_refused_before_their_layers_are_fetched() {
     let (registry, bench) = (Registry::start().await, bench());
-    let config = registry.blob("application/vnd.oci.image.config.v1+json", "{}");
-    let tar = "application/vnd.oci.image.layer.v1.tar+gzip";
-    registry.image("linux", &config, &[registry.blob(tar, "layer")]);
-    let error = bench.pull(&registry.reference("nginx:linux")).await.unwrap_err();
+    let config = registry.blob("application/vnd.cncf.helm.config.v1+json", "{}");
+    let tar = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
+    registry.image("chart", &config, &[registry.blob(tar, "layer")]);
+    let error = bench.pull(&registry.reference("nginx:chart")).await.unwrap_err();
     assert_eq!(error.kind(), PullErrorKind::Unsupported);
     let message = error.message();
-    for words in [tar, "ordinary container image", "application/wasm", "wkg oci push", "Linux node"] {
+    for words in [tar, "is not known", "application/wasm", "wkg oci push", "Linux node"] {
         assert!(message.contains(words), "{words}: {message}");
     }
     registry.manifest(

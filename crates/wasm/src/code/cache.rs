@@ -27,6 +27,16 @@ pub(super) struct Cache {
     key: [u8; KEY_BYTES],
 }
 
+/// What a cache holds.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// Digests of wasm files, with the names of the files that were made from them.
+    pub(super) files: Vec<(String, String)>,
+    /// Allocated on disk.
+    pub(super) bytes: u64,
+    pub(super) inodes: u64,
+}
+
 /// An open file whose bytes are known to be ours.
 #[derive(Debug)]
 pub(super) struct Verified(File);
@@ -75,6 +85,32 @@ impl Cache {
         for path in [self.dir.join(name), self.mac_path(name)] {
             optional(fs::remove_file(&path)).map_err(|source| CodeError::Cache { step: "delete", path, source })?;
         }
+        Ok(())
+    }
+
+    /// What is kept, by the digests in the files' names, and what all of it takes on disk.
+    pub(super) fn kept(&self) -> Result<Kept, CodeError> {
+        let failed = |source| CodeError::Cache { step: "list", path: self.dir.clone(), source };
+        let mut kept = Kept::default();
+        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            // Gone meanwhile: another process removed it.
+            let Ok(metadata) = entry.metadata() else { continue };
+            kept.inodes += 1;
+            // POSIX counts blocks of 512 bytes, whatever the file system's own are.
+            kept.bytes += metadata.blocks() * 512;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some((digest, _)) = name.split_once('-').filter(|(digest, _)| super::is_sha256_hex(digest)) {
+                kept.files.push((digest.to_owned(), name));
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Removes a file that [`Cache::kept`] has listed. Guests that have it mapped keep it until they end.
+    pub(super) fn discard(&self, file: &str) -> Result<(), CodeError> {
+        let path = self.dir.join(file);
+        optional(fs::remove_file(&path)).map_err(|source| CodeError::Cache { step: "delete", path, source })?;
         Ok(())
     }
 

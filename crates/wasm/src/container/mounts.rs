@@ -1,8 +1,8 @@
-//! The files of a container: a private root directory, the mounted host directories, and the few single files that the
-//! kubelet adds to each container.
+//! The files of a container: a private root directory, the mounted host directories and images, and the few single files
+//! that the kubelet adds to each container.
 //!
 //! ```text
-//!   <state_dir>/containers/<id>/root/      the guest's "/", with an empty directory at each mount point
+//!   <state_dir>/containers/<id>/root/      the guest's "/", with an empty directory at each mount point (see `root`)
 //!   <state_dir>/containers/<id>/files/N/   a writable "/dev" or "/etc" beside a root that is read-only
 //! ```
 //! In come mounts, out go directories for the guest to open. WASI opens directories only, so a single file is copied in,
@@ -17,6 +17,7 @@ use cri::v1;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::container::root::{Root, RootError};
 use crate::guest::Mount;
 use crate::records::{RecordError, create_directory};
 use crate::sandbox::spec::Dns;
@@ -54,6 +55,9 @@ pub enum MountError {
     /// A directory of the runtime's own cannot be made.
     #[error(transparent)]
     Directory(#[from] RecordError),
+    /// The root directory cannot be made.
+    #[error(transparent)]
+    Root(#[from] RootError),
     /// A file of the runtime's own cannot be written.
     #[error("write {}", path.display())]
     Write {
@@ -70,11 +74,23 @@ pub enum MountError {
 pub(crate) struct MountRequest {
     /// An absolute path without `.` and `..`, never `/`.
     pub(crate) guest: String,
-    /// An absolute path on the node.
+    /// An absolute path on the node; that of an image is known once it was looked up.
     pub(crate) host: PathBuf,
+    /// The image whose files are mounted, if these are not the node's.
+    #[serde(default)]
+    pub(crate) image: Option<ImageMount>,
     pub(crate) read_only: bool,
     /// Guests cannot mount, so nothing of theirs is ever propagated; kept to be shown.
     pub(crate) propagation: i32,
+}
+
+/// An image as a mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImageMount {
+    /// The image as it was asked for.
+    pub(crate) image: String,
+    /// Which of its directories, relative; empty is its root.
+    pub(crate) sub_path: String,
 }
 
 impl MountRequest {
@@ -82,9 +98,6 @@ impl MountRequest {
     pub(crate) fn parse(mount: &v1::Mount) -> Result<Self, ServiceError> {
         let field = "mounts";
         let at = |problem: &str| format!("{}: {problem}", mount.container_path);
-        if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
-            return Err(ServiceError::unsupported(field, at("image volumes are not supported")));
-        }
         if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
             return Err(ServiceError::unsupported(field, at("a guest has no users to be mapped")));
         }
@@ -92,10 +105,22 @@ impl MountRequest {
             .filter(|guest| guest != "/")
             .ok_or_else(|| ServiceError::invalid(field, at("must be an absolute path below /, without ..")))?;
         let host = PathBuf::from(&mount.host_path);
-        if !host.is_absolute() {
-            return Err(ServiceError::invalid(field, at("host_path must be an absolute path")));
+        let image = mount.image.as_ref().filter(|image| !image.image.is_empty());
+        let Some(image) = image else {
+            if !host.is_absolute() {
+                return Err(ServiceError::invalid(field, at("host_path must be an absolute path")));
+            }
+            return Ok(Self { guest, host, image: None, read_only: mount.readonly, propagation: mount.propagation });
+        };
+        if !mount.readonly {
+            return Err(ServiceError::invalid(field, at("an image is mounted read-only")));
         }
-        Ok(Self { guest, host, read_only: mount.readonly, propagation: mount.propagation })
+        let sub_path = mount.image_sub_path.clone();
+        if Path::new(&sub_path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+            return Err(ServiceError::invalid(field, at("image_sub_path must be relative, without ..")));
+        }
+        let image = Some(ImageMount { image: image.image.clone(), sub_path });
+        Ok(Self { guest, host: PathBuf::new(), image, read_only: true, propagation: mount.propagation })
     }
 }
 
@@ -106,6 +131,8 @@ impl From<&MountRequest> for v1::Mount {
             host_path: mount.host.to_string_lossy().into_owned(),
             readonly: mount.read_only,
             propagation: mount.propagation,
+            image: mount.image.as_ref().map(|it| v1::ImageSpec { image: it.image.clone(), ..Default::default() }),
+            image_sub_path: mount.image.as_ref().map(|it| it.sub_path.clone()).unwrap_or_default(),
             ..Default::default()
         }
     }
@@ -115,6 +142,8 @@ impl From<&MountRequest> for v1::Mount {
 pub(crate) struct Wanted<'a> {
     /// The container's own directory.
     pub(crate) directory: &'a Path,
+    /// The image's files, if it has any.
+    pub(crate) image: Option<&'a Path>,
     pub(crate) mounts: &'a [MountRequest],
     pub(crate) read_only_root: bool,
     /// The mount that is a file whose content the kubelet wants to have in the end.
@@ -128,15 +157,17 @@ pub(crate) struct Wanted<'a> {
 /// A container's files, ready for its guest.
 #[derive(Debug)]
 pub(crate) struct Prepared {
+    /// The first of the mounts, which lasts as long as this is held.
+    pub(crate) root: Root,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) termination_message: Option<TerminationMessage>,
 }
 
 /// Makes a container's directories and copies its single files in. Blocks for some system calls per mount.
 pub(crate) fn prepare(wanted: &Wanted<'_>) -> Result<Prepared, MountError> {
-    let root = wanted.directory.join("root");
-    create_directory(&root)?;
-    let mut mounts = vec![Mount { host: root, guest: "/".to_owned(), read_only: wanted.read_only_root }];
+    let root = Root::make(wanted.directory, wanted.image)?;
+    let at_root = Mount { host: root.path().to_owned(), guest: "/".to_owned(), read_only: wanted.read_only_root };
+    let mut mounts = vec![at_root];
     let mut files = Vec::new();
     for mount in wanted.mounts {
         let failed = |source| MountError::HostPath { guest: mount.guest.clone(), host: mount.host.clone(), source };
@@ -172,7 +203,7 @@ pub(crate) fn prepare(wanted: &Wanted<'_>) -> Result<Prepared, MountError> {
         File::open(&file.host).and_then(|file| file.take(HOSTS_LIMIT).read_to_end(&mut hosts)).map_err(failed)?;
         tree.write(HOSTS, &hosts)?;
     }
-    Ok(Prepared { mounts: tree.mounts, termination_message })
+    Ok(Prepared { root, mounts: tree.mounts, termination_message })
 }
 
 /// Makes a directory of the root, such as the one that shows a mount in its parent's listing. Within a volume it is left
@@ -254,7 +285,12 @@ fn write_new(path: &Path, content: &[u8]) -> Result<(), MountError> {
     if let Some(directory) = path.parent() {
         create_directory(directory)?;
     }
-    fs::write(path, content).map_err(|source| MountError::Write { path: path.to_owned(), source })
+    // In place of what the image has there, be it a link.
+    let written = match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => OpenOptions::new().write(true).create_new(true).open(path).and_then(|mut file| file.write_all(content)),
+    };
+    written.map_err(|source| MountError::Write { path: path.to_owned(), source })
 }
 
 fn resolv_conf(dns: &Dns) -> String {

@@ -21,14 +21,26 @@ impl Case {
 
     fn volume(mut self, guest: &str, name: &str) -> Self {
         fs::create_dir_all(self.host(name)).unwrap();
-        self.mounts.push(MountRequest { guest: guest.into(), host: self.host(name), read_only: false, propagation: 0 });
+        self.mounts.push(MountRequest {
+            guest: guest.into(),
+            host: self.host(name),
+            image: None,
+            read_only: false,
+            propagation: 0,
+        });
         self
     }
 
     fn file(mut self, guest: &str, name: &str, content: &str) -> Self {
         fs::create_dir_all(self.host("")).unwrap();
         fs::write(self.host(name), content).unwrap();
-        self.mounts.push(MountRequest { guest: guest.into(), host: self.host(name), read_only: false, propagation: 0 });
+        self.mounts.push(MountRequest {
+            guest: guest.into(),
+            host: self.host(name),
+            image: None,
+            read_only: false,
+            propagation: 0,
+        });
         self
     }
 
@@ -36,6 +48,7 @@ impl Case {
         let dns = Dns { servers: vec!["10.96.0.10".into()], searches: vec!["svc".into()], options: vec![] };
         prepare(&Wanted {
             directory: &self.directory.path().join("containers/c"),
+            image: None,
             mounts: &self.mounts,
             read_only_root: self.read_only_root,
             termination_message_path: Some("/dev/termination-log"),
@@ -82,7 +95,7 @@ fn single_files_are_refused_but_for_the_kubelets_own() {
     assert!(refused.contains("mounting a single file") && refused.contains("/etc/app.conf"), "{refused}");
     let mut missing = Case::new();
     let host = missing.host("missing");
-    missing.mounts.push(MountRequest { guest: "/data".into(), host, read_only: true, propagation: 0 });
+    missing.mounts.push(MountRequest { guest: "/data".into(), host, image: None, read_only: true, propagation: 0 });
     assert!(matches!(missing.prepare(), Err(MountError::HostPath { .. })));
 }
 

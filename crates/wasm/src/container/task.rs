@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::v1::ContainerEventType;
+use image::Lease;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::code::Code;
 use crate::container::config::{ContainerSpec, Resources};
 use crate::container::mounts::TerminationMessage;
+use crate::container::root::Root;
 use crate::container::stdio::{self, Output, Reopen};
 use crate::container::{Command, Container, ContainerRecord, Exited, State};
 use crate::guest::{self, Exit, Guest, GuestSpec, Mount};
@@ -39,11 +41,20 @@ pub(crate) struct Launch {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) working_dir: Option<String>,
     pub(crate) mounts: Vec<Mount>,
+    pub(crate) files: Files,
     pub(crate) tty: bool,
     pub(crate) network: Arc<PodNetwork>,
     pub(crate) http_port: u16,
     pub(crate) hostname: String,
     pub(crate) termination_message: Option<TerminationMessage>,
+}
+
+/// What the guest's files need for as long as it runs: its root mounted, its images not removed.
+pub(crate) struct Files {
+    #[expect(dead_code, reason = "held to be dropped")]
+    pub(crate) root: Root,
+    #[expect(dead_code, reason = "held to be dropped")]
+    pub(crate) leases: Vec<Lease>,
 }
 
 /// One container's task.
@@ -63,6 +74,7 @@ struct Running {
     pump: JoinHandle<()>,
     reopen: mpsc::Sender<Reopen>,
     termination_message: Option<TerminationMessage>,
+    files: Files,
 }
 
 /// Why a stage of the container is over.
@@ -89,7 +101,10 @@ impl Task {
                     self.exited().await
                 }
             },
-            other => other,
+            other => {
+                drop(launch);
+                other
+            }
         };
         self.end(removal).await;
     }
@@ -159,6 +174,7 @@ impl Task {
             pump,
             reopen,
             termination_message: launch.termination_message,
+            files: launch.files,
         };
         self.enter(State::Running { started_at: running.started_at, guest: Arc::clone(&running.guest) }).await;
         tracing::info!(container = %self.container.id, name = %self.container.spec.name, "container started");
@@ -247,6 +263,8 @@ impl Task {
                 tracing::warn!(container = %self.container.id, %error, "the termination message cannot be copied");
             }
         }
+        // Now that nothing of it is needed any more.
+        drop(running.files);
     }
 
     async fn exited(&mut self) -> Next {

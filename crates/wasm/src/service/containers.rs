@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use cri::v1;
 use cri::v1::ContainerEventType;
-use image::{Image, Reference};
+use image::{Content, Image, Lease, Reference, Wasm};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use crate::code::Code;
 use crate::container::config::{self, ContainerSpec, Request, Resources};
-use crate::container::mounts::{self, Prepared, Wanted};
+use crate::container::mounts::{self, ImageMount, MountRequest, Prepared, Wanted};
 use crate::container::stdio::Stdio;
-use crate::container::task::{COMMANDS, Launch, Task, record};
+use crate::container::task::{COMMANDS, Files, Launch, Task, record};
 use crate::container::{Command, Container, State};
 use crate::id::{ContainerId, Nanoseconds};
-use crate::images::exact_reference;
+use crate::images::{self, Held, exact_reference};
 use crate::records::Records;
 use crate::runtime::Core;
 use crate::sandbox::Sandbox;
@@ -51,8 +51,18 @@ impl Core {
         let network = sandbox.network().ok_or_else(not_ready)?;
         let config = request.config.ok_or_else(|| ServiceError::invalid("config", "missing"))?;
         let (mut spec, request) = config::parse(config, &sandbox.spec)?;
-        let image = self.images.get(&spec.image).await?;
-        let code = self.code(&spec, &image).await?;
+        let Held { image, lease } = self.images.hold(&spec.image).await?;
+        let env = environment(&request, &image);
+        let working_dir = request.working_dir.clone().or_else(|| image.config.working_dir.clone());
+        let command = images::Command {
+            args: arguments(&request, &image),
+            path: env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone()),
+            working_dir: working_dir.clone(),
+        };
+        let program = self.images.program(asked_image(&spec), &image, command).await?;
+        let code = self.code(&spec, &program.wasm).await?;
+        let mut leases = vec![lease];
+        leases.extend(self.mount_images(&mut spec.mounts).await?);
         name_image(&mut spec, &image);
 
         let id = ContainerId::random();
@@ -79,10 +89,11 @@ impl Core {
         draft.id = None;
 
         let launch = Launch {
-            args: arguments(&request, &image),
-            env: environment(&request, &image),
-            working_dir: request.working_dir.or_else(|| image.config.working_dir.clone()),
+            args: program.args,
+            env,
+            working_dir,
             mounts: prepared.mounts,
+            files: Files { root: prepared.root, leases },
             tty: request.tty,
             http_port: request.http_port,
             hostname: sandbox.spec.hostname.clone(),
@@ -97,12 +108,21 @@ impl Core {
         Ok(id)
     }
 
-    async fn code(&self, spec: &ContainerSpec, image: &Image) -> Result<Arc<Code>, ServiceError> {
-        let digest = image.wasm.digest.to_string();
-        self.engines.code(&image.wasm.path, &digest).await.map_err(|source| ServiceError::Code {
-            image: if spec.user_specified_image.is_empty() { &spec.image } else { &spec.user_specified_image }.clone(),
-            source,
-        })
+    async fn code(&self, spec: &ContainerSpec, wasm: &Wasm) -> Result<Arc<Code>, ServiceError> {
+        let code = self.engines.code(&wasm.path, &wasm.digest.to_string()).await;
+        code.map_err(|source| ServiceError::Code { image: asked_image(spec).to_owned(), source })
+    }
+
+    /// Finds the directories of the images that are mounted.
+    async fn mount_images(&self, mounts: &mut [MountRequest]) -> Result<Vec<Lease>, ServiceError> {
+        let mut leases = Vec::new();
+        for mount in mounts {
+            let Some(ImageMount { image: name, sub_path }) = &mount.image else { continue };
+            let Held { image, lease } = self.images.hold(name).await?;
+            mount.host = self.images.directory(name, &image, sub_path).await?;
+            leases.push(lease);
+        }
+        Ok(leases)
     }
 
     async fn prepare_files(
@@ -118,9 +138,14 @@ impl Core {
         let read_only_root = request.read_only_root;
         let termination_message_path = request.termination_message_path.clone();
         let working_dir = request.working_dir.clone().or_else(|| image.config.working_dir.clone());
+        let files = match &image.content {
+            Content::Rootfs(rootfs) => Some(rootfs.path()),
+            Content::Wasm(_) | Content::Spin(_) => None,
+        };
         let prepared = tokio::task::spawn_blocking(move || {
             mounts::prepare(&Wanted {
                 directory: &directory,
+                image: files.as_deref(),
                 mounts: &mounts,
                 read_only_root,
                 termination_message_path: termination_message_path.as_deref(),
@@ -185,6 +210,11 @@ impl Core {
     }
 }
 
+/// The image as the pod's author wrote it, for messages.
+fn asked_image(spec: &ContainerSpec) -> &str {
+    if spec.user_specified_image.is_empty() { &spec.image } else { &spec.user_specified_image }
+}
+
 /// Says which image it is, by the name that was asked for if the image still has it, else by one of its others.
 fn name_image(spec: &mut ContainerSpec, image: &Image) {
     spec.image_id = image.id.to_string();
@@ -198,11 +228,11 @@ fn name_image(spec: &mut ContainerSpec, image: &Image) {
 }
 
 /// As Kubernetes has it: the pod's command replaces the image's entrypoint and its arguments too; the pod's arguments
-/// replace the image's. A wasm file that neither names is started by its own name.
+/// replace the image's. An image that is one wasm file, which neither names, is started by its own name.
 fn arguments(request: &Request, image: &Image) -> Vec<String> {
     let mut arguments =
         if request.command.is_empty() { image.config.entrypoint.clone() } else { request.command.clone() };
-    if arguments.is_empty() {
+    if arguments.is_empty() && image.content.wasm().is_some() {
         arguments.push(program_name(image));
     }
     let replaced = !request.command.is_empty() || !request.args.is_empty();

@@ -1,5 +1,7 @@
 //! CRI's `ImageService`: pull, look, list, remove.
 
+use std::sync::Arc;
+
 use cri::v1;
 use cri::v1::image_service_server::ImageService;
 use tonic::codegen::BoxStream;
@@ -9,7 +11,7 @@ use crate::container::State;
 use crate::id::Nanoseconds;
 use crate::images::{ImageError, cri_image};
 use crate::runtime::Runtime;
-use crate::service::error::ServiceError;
+use crate::service::error::{ServiceError, chain};
 use crate::service::{Answer, USE_LIST, not_supported};
 
 fn name(spec: Option<v1::ImageSpec>) -> Result<String, ServiceError> {
@@ -59,11 +61,21 @@ impl ImageService for Runtime {
         }
         self.core.images.remove(&image).await.map_err(ServiceError::from)?;
         tracing::info!(image = name, id, "image removed");
+        let core = Arc::clone(&self.core);
+        // What it leaves behind costs room and nothing else, and goes with the next image.
+        match tokio::task::spawn_blocking(move || core.discard_code()).await {
+            Ok(Err(error)) => tracing::warn!(error = %chain(&error), "compiled code of removed images is left"),
+            Ok(Ok(())) | Err(_) => {}
+        }
         Ok(Response::new(v1::RemoveImageResponse {}))
     }
 
     async fn image_fs_info(&self, _: Request<v1::ImageFsInfoRequest>) -> Answer<v1::ImageFsInfoResponse> {
         let (root, usage) = self.core.images.usage().await.map_err(ServiceError::from)?;
+        let core = Arc::clone(&self.core);
+        let code = tokio::task::spawn_blocking(move || core.engines.code_usage()).await;
+        let code = code.map_err(|_| ServiceError::ShuttingDown)?;
+        let (code_bytes, code_files) = code.map_err(|error| Status::internal(chain(&error)))?;
         let filesystem = |mountpoint: &std::path::Path, bytes, inodes| v1::FilesystemUsage {
             timestamp: Nanoseconds::now().0,
             fs_id: Some(v1::FilesystemIdentifier { mountpoint: mountpoint.to_string_lossy().into_owned() }),
@@ -71,7 +83,7 @@ impl ImageService for Runtime {
             inodes_used: Some(v1::UInt64Value { value: inodes }),
         };
         Ok(Response::new(v1::ImageFsInfoResponse {
-            image_filesystems: vec![filesystem(&root, usage.bytes, usage.inodes)],
+            image_filesystems: vec![filesystem(&root, usage.bytes + code_bytes, usage.inodes + code_files)],
             container_filesystems: Vec::new(),
         }))
     }

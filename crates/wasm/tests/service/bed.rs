@@ -56,6 +56,11 @@ impl Node {
         self.directory.path().join("state")
     }
 
+    /// The layout that images are pulled from.
+    pub(crate) fn layout(&self) -> PathBuf {
+        self.directory.path().join("layout")
+    }
+
     /// A directory on the node.
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
         let directory = self.directory.path().join(name);

@@ -9,6 +9,8 @@ mod containers;
 mod events;
 mod exec;
 mod guests;
+mod images;
+mod layout;
 mod network;
 mod restart;
 mod suite;
