@@ -172,6 +172,7 @@ async fn assemble_kubelet(
         sync_frequency: config.sync_frequency,
         dns: DnsSettings::of_config(&config.dns).context("reading resolvConf")?,
         parallel_pulls: 1,
+        image_gc: Some(config.image_gc),
         capacity,
         allocatable,
         host_ips: watch::channel(host_ips).1,

@@ -171,6 +171,8 @@ fn start_kubelet(args: &RunArgs, place: &Path, runtime: cri::Client, target: &Ta
         sync_frequency: Duration::from_secs(60),
         dns: DnsSettings::of_host(),
         parallel_pulls: 4,
+        // What is shared with other nodes of this user is not given up by one of them.
+        image_gc: None,
         capacity: fixed(anything_that_runs_here()),
         allocatable: fixed(Resources::default()),
         host_ips: fixed(vec![args.node_ip]),

@@ -14,6 +14,7 @@ pub mod backoff;
 pub mod env;
 pub mod event;
 pub mod hosts;
+pub mod image_gc;
 pub mod names;
 pub mod node;
 pub mod observed;

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use decide::image_gc::Policy;
 use decide::node::{HardEviction, Reserved};
 use k8s_openapi::api::core::v1::Taint;
 use serde_json::{Value, json};
@@ -65,6 +66,8 @@ pub struct Config {
     pub events: EventRate,
     /// Where images come from besides registries over HTTPS.
     pub images: ImageSources,
+    /// When images go that nothing uses.
+    pub image_gc: Policy,
     /// How much is logged, klog's number: 0 is least, 4 is debugging.
     pub verbosity: u32,
     /// How the log is written.

@@ -88,7 +88,7 @@ impl Effects {
             }
             Action::PullImage { container, .. } => {
                 let result = match pod.container(&container) {
-                    Some(spec) => self.ensure_image(pod, spec, say).await,
+                    Some(spec) => self.ensure_images(pod, spec, say).await,
                     None => Err(unknown_container(&container)),
                 };
                 Outcome::ImagePulled { container, result }

@@ -103,6 +103,15 @@ pub struct KubeletFlags {
     /// A registry host spoken to over plain HTTP; may be repeated
     #[arg(long, value_name = "HOST[:PORT]", action = ArgAction::Append, help_heading = STATE)]
     pub insecure_registry: Vec<String>,
+    /// How full the disk gets, in percent, before unused images are removed; 100 is never [default: 85]
+    #[arg(long, value_name = "PERCENT", help_heading = STATE)]
+    pub image_gc_high_threshold: Option<i32>,
+    /// How full the disk is left then, in percent [default: 80]
+    #[arg(long, value_name = "PERCENT", help_heading = STATE)]
+    pub image_gc_low_threshold: Option<i32>,
+    /// How long an image stays at least after it came [default: 2m]
+    #[arg(long, value_name = "DURATION", help_heading = STATE)]
+    pub minimum_image_ttl_duration: Option<GoDuration>,
     /// Not supported yet, and refused; use imagePullSecrets
     #[arg(long, value_name = "FILE", help_heading = STATE)]
     pub image_credential_provider_config: Option<PathBuf>,
@@ -185,6 +194,9 @@ impl KubeletFlags {
             healthz_bind_address: self.healthz_bind_address.clone(),
             cluster_domain: self.cluster_domain.clone(),
             cluster_dns: (!self.cluster_dns.is_empty()).then(|| self.cluster_dns.clone()),
+            image_gc_high_threshold_percent: self.image_gc_high_threshold,
+            image_gc_low_threshold_percent: self.image_gc_low_threshold,
+            image_minimum_gc_age: self.minimum_image_ttl_duration,
             node_status_update_frequency: self.node_status_update_frequency,
             runtime_request_timeout: self.runtime_request_timeout,
             max_pods: self.max_pods,

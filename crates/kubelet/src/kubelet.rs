@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decide::admission::Capacity;
+use decide::image_gc::Policy;
 use decide::pod::Resources;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -21,6 +22,7 @@ use crate::dns::DnsSettings;
 use crate::effects::{Effects, LogFiles};
 use crate::events::{self, EventRecord, Recorder};
 use crate::hints::{self, Hints};
+use crate::image_gc::{self, Collector};
 use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::sources::files::FileSource;
@@ -58,6 +60,8 @@ pub struct Setup {
     pub dns: DnsSettings,
     /// Images that may be pulled at once.
     pub parallel_pulls: usize,
+    /// When images go that nothing uses; `None` is never.
+    pub image_gc: Option<Policy>,
     /// What pods may use, and the labels they may ask for.
     pub capacity: watch::Receiver<Capacity>,
     /// What a container without limits may use.
@@ -87,6 +91,7 @@ impl Kubelet {
     /// Starts every task. Must be called inside a Tokio runtime.
     pub fn start(setup: Setup) -> Self {
         let mut tasks = JoinSet::new();
+        let node_name = setup.node_name.clone();
         let tables = Arc::new(Tables::default());
         let publisher = if setup.api.is_some() { Publisher::to_api() } else { Publisher::to_nobody() };
         let hints = Arc::new(Hints::default());
@@ -113,6 +118,17 @@ impl Kubelet {
             tasks.spawn(files::watch_files(source, changes.clone()));
         } else if setup.by_hand {
             sources.push(Origin::File);
+        }
+        if let Some(policy) = setup.image_gc {
+            let collector = Collector::new(image_gc::Setup {
+                node_name: node_name.clone(),
+                runtime: setup.runtime.clone(),
+                policy,
+                probe: image_gc::file_system,
+                recorder: setup.recorder.clone(),
+                clock: setup.clock,
+            });
+            tasks.spawn(collector.run());
         }
         tasks.spawn(hints::follow_events(setup.runtime.clone(), Arc::clone(&hints)));
         let options = VolumeOptions {

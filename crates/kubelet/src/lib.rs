@@ -8,7 +8,7 @@
 //! | what it is told | [`config`], [`flags`], [`api`], [`certificates`] |
 //! | the way of a pod | [`sources`], [`dispatch`], [`worker`], [`effects`], [`hints`], [`status`], [`events`], [`tables`] |
 //! | what a pod needs | [`objects`], [`volumes`], [`environment`], [`dns`] |
-//! | what the node is | [`node`] |
+//! | what the node is | [`node`], [`image_gc`] |
 //! | what it shows | [`server`], [`logs`], [`metrics`] |
 //! | all of it at work | [`kubelet`] |
 
@@ -23,6 +23,7 @@ pub mod environment;
 pub mod events;
 pub mod flags;
 pub mod hints;
+pub mod image_gc;
 pub mod kubelet;
 pub mod logs;
 pub mod metrics;

@@ -284,7 +284,7 @@ fn references(pod: &Pod) -> (Vec<String>, Vec<String>) {
     let from_env = pod.all_containers().flat_map(of_environment);
     let from_volumes = pod.volumes.iter().filter_map(|volume| match &volume.source {
         VolumeSource::Files(files) => Some(of_files(files)),
-        VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => None,
+        VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } | VolumeSource::Image { .. } => None,
     });
     let pulls = pod.image_pull_secrets.iter().map(|name| (ConfigKind::Secret, name.as_str()));
     let (mut config_maps, mut secrets) = (Vec::new(), Vec::new());

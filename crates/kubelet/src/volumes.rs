@@ -157,6 +157,7 @@ impl Volumes {
                 VolumeSource::HostPath { path, .. } => (PathBuf::from(path), mount.read_only),
                 VolumeSource::EmptyDir { .. } => (self.shared.layout.volume(&pod.uid, volume)?, mount.read_only),
                 VolumeSource::Files(_) => (self.shared.layout.volume(&pod.uid, volume)?, true),
+                VolumeSource::Image { reference, .. } => return Ok(image_mount(mount, reference)),
             };
             let host_path = path.to_str().ok_or_else(|| format!("{} is not UTF-8, as CRI wants it", path.display()))?;
             Ok(v1::Mount {
@@ -236,7 +237,24 @@ impl Shared {
                 let (path, kind) = (PathBuf::from(path), *kind);
                 on_disk(held, move || host_path::set_up(&path, kind)).await
             }
+            // The runtime has its files; they are pulled before a container is made that mounts them.
+            VolumeSource::Image { .. } => Ok(()),
         }
+    }
+}
+
+/// The files of an image, which the runtime finds by its name.
+fn image_mount(mount: &decide::pod::Mount, reference: &str) -> v1::Mount {
+    v1::Mount {
+        container_path: mount.path.clone(),
+        image: Some(v1::ImageSpec {
+            image: reference.to_owned(),
+            user_specified_image: reference.to_owned(),
+            ..Default::default()
+        }),
+        readonly: true,
+        propagation: v1::MountPropagation::PropagationPrivate.into(),
+        ..v1::Mount::default()
     }
 }
 

@@ -41,7 +41,7 @@ fn container(api: &api::Container, list: List, of_pod: OfPod, place: &str) -> Re
         name: ContainerName::from(api.name.as_str()),
         role,
         restart,
-        pull_policy: pull_policy(api, &image, place)?,
+        pull_policy: pull_policy(api.image_pull_policy.as_deref(), &image, &format!("{place}.imagePullPolicy"))?,
         image,
         command: api.command.clone().unwrap_or_default(),
         args: api.args.clone().unwrap_or_default(),
@@ -111,8 +111,8 @@ pub(super) fn each<A, T>(
 }
 
 /// As the API server defaults it: a moving tag is asked for each time.
-fn pull_policy(api: &api::Container, image: &str, place: &str) -> Result<PullPolicy, Rejection> {
-    match api.image_pull_policy.as_deref() {
+pub(super) fn pull_policy(policy: Option<&str>, image: &str, place: &str) -> Result<PullPolicy, Rejection> {
+    match policy {
         Some("Always") => Ok(PullPolicy::Always),
         Some("IfNotPresent") => Ok(PullPolicy::IfNotPresent),
         Some("Never") => Ok(PullPolicy::Never),
@@ -121,10 +121,7 @@ fn pull_policy(api: &api::Container, image: &str, place: &str) -> Result<PullPol
             let moving = !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest");
             Ok(if moving { PullPolicy::Always } else { PullPolicy::IfNotPresent })
         }
-        Some(other) => {
-            let place = format!("{place}.imagePullPolicy");
-            Err(unsupported_value(&place, other, "Always, IfNotPresent or Never"))
-        }
+        Some(other) => Err(unsupported_value(place, other, "Always, IfNotPresent or Never")),
     }
 }
 

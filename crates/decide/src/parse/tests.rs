@@ -159,6 +159,9 @@ fn volumes_name_their_sources() {
     }
     let host = VolumeSource::HostPath { path: "/srv".into(), kind: HostPathKind::DirectoryOrCreate };
     assert_eq!(source("hostPath: {path: /srv, type: DirectoryOrCreate}"), host);
+    let image = VolumeSource::Image { reference: "a/b".into(), pull_policy: PullPolicy::Always };
+    assert_eq!(source("image: {reference: a/b}"), image);
+    assert!(volume("image: {pullPolicy: Never}").map(|pod| pod.api).unwrap_err().message.contains("reference"));
     let token = "projected: {sources: [{serviceAccountToken: {path: token, expirationSeconds: 3607}}, \
                  {configMap: {name: kube-root-ca.crt}}, \
                  {downwardAPI: {items: [{path: namespace, fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}]}}]}";

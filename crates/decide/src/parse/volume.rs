@@ -1,6 +1,6 @@
 //! `spec.volumes[]` of the API into [`Volume`]s. Which kinds are refused stands in `support/table.rs`.
 
-use super::container::each;
+use super::container::{each, pull_policy};
 use super::{field, invalid, path_part, unique, unsupported, unsupported_value};
 use crate::names::VolumeName;
 use crate::pod::{
@@ -62,6 +62,15 @@ fn source(volume: &api::Volume, place: &str) -> Result<VolumeSource, Rejection> 
         let place = format!("{place}.projected");
         let sources = each(api.sources.as_ref(), &format!("{place}.sources"), projection)?;
         return files("kubernetes.io~projected", api.default_mode, sources, &place);
+    }
+    if let Some(api) = &volume.image {
+        let place = format!("{place}.image");
+        let reference = api.reference.clone().unwrap_or_default();
+        if reference.trim().is_empty() {
+            return Err(invalid(format!("{place}.reference is missing")));
+        }
+        let pull_policy = pull_policy(api.pull_policy.as_deref(), &reference, &format!("{place}.pullPolicy"))?;
+        return Ok(VolumeSource::Image { reference, pull_policy });
     }
     // A volume that names no source is an empty directory, as the API defaults it.
     empty_dir(&volume.empty_dir.clone().unwrap_or_default(), &format!("{place}.emptyDir"))

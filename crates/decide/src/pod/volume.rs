@@ -1,6 +1,6 @@
 //! The volumes of a pod: what each holds, and which files are made from API objects.
 
-use super::{ConfigKind, FieldPath, ResourceField};
+use super::{ConfigKind, FieldPath, PullPolicy, ResourceField};
 use crate::names::VolumeName;
 use std::time::Duration;
 
@@ -32,6 +32,13 @@ pub enum VolumeSource {
     },
     /// `configMap`, `secret`, `downwardAPI`, `projected`: files made from API objects.
     Files(FileVolume),
+    /// `image`: the files of an image, read-only.
+    Image {
+        /// `reference`.
+        reference: String,
+        /// `pullPolicy`, with the API server's defaulting for pods of files.
+        pull_policy: PullPolicy,
+    },
 }
 
 /// `hostPath.type`.

@@ -9,7 +9,7 @@ const WINDOWS: &str = "this is not a Windows node; take it out";
 const NODE_RESOLVES: &str =
     "the node's resolver answers for now; what the pod wants stands in its `/etc/resolv.conf` only";
 const LATER: &str = "not implemented yet; take it out, or run the pod on another node";
-const VOLUMES: &str = "use emptyDir, configMap, secret, downwardAPI, projected or hostPath";
+const VOLUMES: &str = "use emptyDir, configMap, secret, downwardAPI, projected, hostPath or image";
 
 const fn honoured(path: &'static str, note: &'static str) -> Row {
     Row { path, standing: Standing::Honoured { note } }
@@ -324,7 +324,9 @@ pub const TABLE: &[Row] = &[
     honoured("volumes[].hostPath", ""),
     honoured("volumes[].hostPath.path", ""),
     honoured("volumes[].hostPath.type", "directories; files, sockets and devices are refused"),
-    refused("volumes[].image", UNSUPPORTED, VOLUMES, &[]),
+    honoured("volumes[].image", "images of layers of files, read-only"),
+    honoured("volumes[].image.pullPolicy", ""),
+    honoured("volumes[].image.reference", ""),
     refused("volumes[].iscsi", UNSUPPORTED, VOLUMES, &[]),
     honoured("volumes[].name", ""),
     refused("volumes[].nfs", UNSUPPORTED, VOLUMES, &[]),

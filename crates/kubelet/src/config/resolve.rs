@@ -10,7 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use decide::image_gc::Policy;
 use decide::node::{HardEviction, Reserved, Threshold};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Taint;
 use serde_json::Value;
 
@@ -105,6 +107,7 @@ impl Config {
                 layouts: flags.image_layout.clone(),
                 insecure_registries: flags.insecure_registry.clone(),
             },
+            image_gc: image_gc(&configuration)?,
             verbosity: configuration.logging.as_ref().and_then(|logging| logging.verbosity).unwrap_or_default(),
             log_format: match configuration.logging.as_ref().and_then(|logging| logging.format.as_deref()) {
                 Some("json") => LogFormat::Json,
@@ -333,6 +336,27 @@ fn node(flags: &KubeletFlags, configuration: &KubeletConfiguration) -> Result<No
         reserved: reserved(configuration)?,
         hard_eviction: hard_eviction(configuration)?,
     })
+}
+
+fn image_gc(configuration: &KubeletConfiguration) -> Result<Policy, ConfigError> {
+    let percent = |name, percent: Option<i32>| {
+        let percent = percent.unwrap_or_default();
+        let known = u8::try_from(percent).ok().filter(|percent| *percent <= 100);
+        known.ok_or_else(|| invalid(name, percent, "a percentage is between 0 and 100"))
+    };
+    let high = percent("imageGCHighThresholdPercent", configuration.image_gc_high_threshold_percent)?;
+    let low = percent("imageGCLowThresholdPercent", configuration.image_gc_low_threshold_percent)?;
+    if low >= high {
+        return Err(invalid("imageGCLowThresholdPercent", low, format!("it must be less than the high one, {high}")));
+    }
+    let age = |age| SignedDuration::try_from(length(age)).unwrap_or(SignedDuration::MAX);
+    let min_age = age(configuration.image_minimum_gc_age);
+    let max_age = Some(age(configuration.image_maximum_gc_age)).filter(|age| !age.is_zero());
+    if let Some(max_age) = max_age.filter(|max_age| *max_age <= min_age) {
+        let message = format!("it must be more than imageMinimumGCAge, {min_age:#}");
+        return Err(invalid("imageMaximumGCAge", format!("{max_age:#}"), message));
+    }
+    Ok(Policy { high_threshold_percent: high, low_threshold_percent: low, min_age, max_age })
 }
 
 fn reserved(configuration: &KubeletConfiguration) -> Result<Reserved, ConfigError> {

@@ -79,6 +79,14 @@ pub struct KubeletConfiguration {
     pub resolv_conf: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_status_max_images: Option<i32>,
+    #[serde(rename = "imageMinimumGCAge", skip_serializing_if = "Option::is_none")]
+    pub image_minimum_gc_age: Option<GoDuration>,
+    #[serde(rename = "imageMaximumGCAge", skip_serializing_if = "Option::is_none")]
+    pub image_maximum_gc_age: Option<GoDuration>,
+    #[serde(rename = "imageGCHighThresholdPercent", skip_serializing_if = "Option::is_none")]
+    pub image_gc_high_threshold_percent: Option<i32>,
+    #[serde(rename = "imageGCLowThresholdPercent", skip_serializing_if = "Option::is_none")]
+    pub image_gc_low_threshold_percent: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eviction_hard: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,6 +236,11 @@ impl KubeletConfiguration {
         number(&mut self.max_pods, 110);
         self.resolv_conf.get_or_insert_with(|| "/etc/resolv.conf".to_owned());
         self.node_status_max_images.get_or_insert(50);
+        time(&mut self.image_minimum_gc_age, 120);
+        self.image_maximum_gc_age.get_or_insert(GoDuration::seconds(0));
+        // 0 is a threshold like any other: only one that is absent has a default.
+        self.image_gc_high_threshold_percent.get_or_insert(85);
+        self.image_gc_low_threshold_percent.get_or_insert(80);
         self.merge_default_eviction_settings.get_or_insert(false);
         let defaults = EVICTION_HARD.map(|(signal, threshold)| (signal.to_owned(), threshold.to_owned()));
         self.eviction_hard = Some(match (self.eviction_hard.take(), self.merge_default_eviction_settings) {

@@ -9,27 +9,47 @@ use cri::client::CallError;
 use cri::v1;
 use decide::event::{Failure, Image, ImageOrigin};
 use decide::names::ImageId;
-use decide::pod::{Container, Pod, PullPolicy};
+use decide::pod::{Container, Pod, PullPolicy, VolumeSource};
 use decide::report;
 use tonic::Code;
 
 use super::{Effects, Say, pull_secrets};
 
 impl Effects {
-    pub(super) async fn ensure_image(&self, pod: &Pod, container: &Container, say: Say<'_>) -> Result<Image, Failure> {
-        let spec = v1::ImageSpec {
-            image: container.image.clone(),
-            user_specified_image: container.image.clone(),
-            ..Default::default()
-        };
+    /// The container's own image, and those of the volumes that it mounts.
+    pub(super) async fn ensure_images(&self, pod: &Pod, container: &Container, say: Say<'_>) -> Result<Image, Failure> {
+        for mount in &container.mounts {
+            let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume);
+            if let Some(VolumeSource::Image { reference, pull_policy }) = volume.map(|volume| &volume.source) {
+                let image = self.ensure_image(pod, container, reference, *pull_policy, say).await?;
+                say(match image.origin {
+                    ImageOrigin::Present => report::image_present(reference, &container.name),
+                    ImageOrigin::Pulled { took, waited, bytes } => {
+                        report::pulled(reference, took, waited, bytes, &container.name)
+                    }
+                });
+            }
+        }
+        self.ensure_image(pod, container, &container.image, container.pull_policy, say).await
+    }
+
+    async fn ensure_image(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        image: &str,
+        policy: PullPolicy,
+        say: Say<'_>,
+    ) -> Result<Image, Failure> {
+        let spec =
+            v1::ImageSpec { image: image.to_owned(), user_specified_image: image.to_owned(), ..Default::default() };
         let present = self.image_status(&spec).await?;
-        match (container.pull_policy, present) {
-            (PullPolicy::IfNotPresent | PullPolicy::Never, Some(image)) => {
-                Ok(found(&container.image, &image, ImageOrigin::Present))
+        match (policy, present) {
+            (PullPolicy::IfNotPresent | PullPolicy::Never, Some(present)) => {
+                Ok(found(image, &present, ImageOrigin::Present))
             }
             (PullPolicy::Never, None) => {
-                let message =
-                    format!("Container image \"{}\" is not present with pull policy of Never", container.image);
+                let message = format!("Container image \"{image}\" is not present with pull policy of Never");
                 Err(Failure::new("ErrImageNeverPull", message))
             }
             (PullPolicy::Always, _) | (PullPolicy::IfNotPresent, None) => self.pull(pod, container, spec, say).await,
@@ -43,20 +63,21 @@ impl Effects {
         spec: v1::ImageSpec,
         say: Say<'_>,
     ) -> Result<Image, Failure> {
-        say(report::pulling(&container.image, &container.name));
+        let name = spec.image.clone();
+        say(report::pulling(&name, &container.name));
         let asked = Instant::now();
-        let credentials = pull_secrets::credentials(&self.objects, pod, &container.image).await;
+        let credentials = pull_secrets::credentials(&self.objects, pod, &name).await;
         let turn = self.pulls.acquire().await;
         let began = Instant::now();
         self.runtime.pull_image(spec.clone(), credentials, None).await.map_err(|error| pull_failure(&error))?;
         drop(turn);
         let image = self.image_status(&spec).await?;
         let image = image.ok_or_else(|| {
-            let message = format!("image \"{}\" was pulled and is not on the node", container.image);
+            let message = format!("image \"{name}\" was pulled and is not on the node");
             Failure::new("ImageInspectError", message)
         })?;
         let origin = ImageOrigin::Pulled { took: began.elapsed(), waited: asked.elapsed(), bytes: image.size };
-        Ok(found(&container.image, &image, origin))
+        Ok(found(&name, &image, origin))
     }
 
     async fn image_status(&self, spec: &v1::ImageSpec) -> Result<Option<v1::Image>, Failure> {

@@ -34,7 +34,7 @@ impl Layout {
     pub(super) fn volume(&self, uid: &PodUid, volume: &Volume) -> Result<PathBuf, VolumeError> {
         let plugin = match &volume.source {
             VolumeSource::Files(files) => files.plugin,
-            VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => EMPTY_DIR,
+            VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } | VolumeSource::Image { .. } => EMPTY_DIR,
         };
         Ok(self.pod(uid)?.join("volumes").join(single(plugin)?).join(single(volume.name.as_str())?))
     }

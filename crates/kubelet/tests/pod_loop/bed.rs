@@ -93,6 +93,8 @@ impl Bed {
             dns: DnsSettings::of_host(),
             parallel_pulls: 4,
             capacity: self.capacity.subscribe(),
+            image_gc: None,
+            capacity: watch::channel(capacity).1,
             allocatable: watch::channel(Resources::default()).1,
             host_ips: watch::channel(vec![IpAddr::from([192, 0, 2, 1])]).1,
             recorder,

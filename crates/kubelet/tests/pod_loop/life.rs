@@ -6,6 +6,7 @@ use cri::Status;
 use cri::fake::Outcome;
 use decide::plan::Stage;
 use kubelet::effects::messages::log_file;
+use serde_json::json;
 use tokio::time::sleep;
 
 use crate::bed::{Bed, condition, is_ready, main_container, pod, restarts, waits_for, with};
@@ -89,6 +90,22 @@ async fn what_cannot_be_pulled_is_said_and_heals() {
     bed.fake.script().image("web:v1");
     let row = bed.until_running(&web).await;
     assert_eq!(restarts(&row), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_volume_is_pulled_before_its_container_is_made() {
+    let bed = Bed::new();
+    bed.fake.script().image("web:v1");
+    let image = json!([{ "name": "data", "image": { "reference": "data:v1", "pullPolicy": "IfNotPresent" } }]);
+    let web = with(pod("web", "web:v1"), "/spec/volumes", image);
+    let web = with(web, "/spec/containers/0/volumeMounts", json!([{ "name": "data", "mountPath": "/data" }]));
+    bed.want(std::slice::from_ref(&web)).await;
+    bed.until(&web, "ErrImagePull", |row| waits_for(row).as_deref() == Some("ErrImagePull")).await;
+    bed.fake.script().image("data:v1");
+    bed.until_running(&web).await;
+    let changes = bed.fake.changes();
+    let since = changes.iter().rposition(|change| change == "PullImage data:v1").unwrap();
+    assert_eq!(changes[since + 1..], ["PullImage web:v1", "CreateContainer main", "StartContainer main"]);
 }
 
 #[tokio::test(start_paused = true)]
