@@ -58,8 +58,8 @@ pub(crate) struct RunArgs {
     /// The address that pods get
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     node_ip: IpAddr,
-    /// An OCI layout directory to look for images in before any registry (repeatable)
-    #[arg(long, value_name = "DIR", env = "WASKLET_IMAGE_LAYOUT")]
+    /// An OCI layout, or a tar archive of one or of docker save, to look for images in before any registry (repeatable)
+    #[arg(long, value_name = "PATH", env = "WASKLET_IMAGE_LAYOUT")]
     image_layout: Vec<PathBuf>,
     /// A registry, HOST or HOST:PORT, that is spoken to over plain HTTP (repeatable)
     #[arg(long, value_name = "HOST")]

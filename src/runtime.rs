@@ -29,8 +29,8 @@ pub(crate) struct RuntimeArgs {
         [default: /var/lib/wasklet for root, else wasklet in the user's state directory]"
     )]
     state_dir: Option<PathBuf>,
-    /// An OCI layout directory to look for images in before any registry (repeatable)
-    #[arg(long, value_name = "DIR", env = "WASKLET_IMAGE_LAYOUT")]
+    /// An OCI layout, or a tar archive of one or of docker save, to look for images in before any registry (repeatable)
+    #[arg(long, value_name = "PATH", env = "WASKLET_IMAGE_LAYOUT")]
     image_layout: Vec<PathBuf>,
     /// A registry, HOST or HOST:PORT, that is spoken to over plain HTTP (repeatable)
     #[arg(long, value_name = "HOST")]

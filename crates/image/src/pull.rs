@@ -81,7 +81,8 @@ impl Default for Limits {
 pub struct PullerOptions {
     /// Where images go.
     pub store: Store,
-    /// OCI image layout directories, looked at in this order before the registry. They need not exist.
+    /// OCI image layouts, as directories or tar archives, and archives of `docker save`, looked at in this order before the
+    /// registry. They need not exist.
     pub layouts: Vec<PathBuf>,
     /// Registries spoken to in plain HTTP, as `host` (any port) or `host:port`, besides those on loopback.
     pub plain_http: Vec<String>,

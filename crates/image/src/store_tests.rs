@@ -240,3 +240,73 @@ async fn usage_counts_files_directories_and_blocks() {
     fs::remove_file(store.blob_path(&blob)).unwrap();
     assert_eq!(store.usage().unwrap().inodes, before.inodes);
 }
+
+mod never_what_is_used {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Pull(usize),
+        Lease(usize),
+        Release(usize),
+        Remove(usize),
+        Reopen,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..4_usize).prop_map(Step::Pull),
+            (0..4_usize).prop_map(Step::Lease),
+            (0..4_usize).prop_map(Step::Release),
+            (0..4_usize).prop_map(Step::Remove),
+            Just(Step::Reopen),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Four images, two by two of the same wasm.
+        #[test]
+        fn removals_and_sweeps_leave_alone_what_somebody_holds(steps in proptest::collection::vec(step(), 1..40)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let Bench { root, mut store } = bench();
+            let mut images: [Option<Image>; 4] = Default::default();
+            let mut leases: [Vec<Lease>; 4] = Default::default();
+            for step in steps {
+                match step {
+                    Step::Pull(at) => {
+                        let (name, config, wasm) = (format!("image{at}"), format!("config {at}"), format!("wasm {}", at % 2));
+                        let pull = commit(&store, &name, &config, &wasm);
+                        images[at] = Some(runtime.block_on(pull));
+                    }
+                    Step::Lease(at) => {
+                        let lease = images[at].as_ref().map(|image| store.lease(image).unwrap());
+                        leases[at].extend(lease.flatten());
+                    }
+                    Step::Release(at) => drop(leases[at].pop()),
+                    Step::Remove(at) => {
+                        let Some(image) = &images[at] else { continue };
+                        match store.remove(image.id) {
+                            Ok(_) => {
+                                prop_assert!(leases[at].is_empty());
+                                images[at] = None;
+                            }
+                            Err(StoreError::InUse(id)) => prop_assert!(id == image.id && !leases[at].is_empty()),
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                    Step::Reopen => store = Store::open(root.path()).unwrap(),
+                }
+                for (at, image) in images.iter().enumerate() {
+                    let Some(image) = image else { continue };
+                    let found = store.find_by_id(image.id).unwrap();
+                    prop_assert_eq!(found.as_ref().map(|found| &found.content), Some(&image.content));
+                    prop_assert_eq!(fs::read(&wasm(image).path).unwrap(), format!("wasm {}", at % 2).into_bytes());
+                }
+            }
+        }
+    }
+}

@@ -177,7 +177,7 @@ impl EventRate {
 /// Where images come from besides registries over HTTPS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageSources {
-    /// OCI image layout directories, searched in order before any registry.
+    /// OCI image layouts and archives, searched in order before any registry.
     pub layouts: Vec<PathBuf>,
     /// Registry hosts (`host` or `host:port`) spoken to over plain HTTP.
     pub insecure_registries: Vec<String>,

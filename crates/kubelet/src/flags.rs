@@ -97,8 +97,8 @@ pub struct KubeletFlags {
     /// Where the serving certificate is kept [default: pki in --root-dir]
     #[arg(long, value_name = "DIR", help_heading = STATE)]
     pub cert_dir: Option<PathBuf>,
-    /// An OCI image layout directory that images are looked for in before any registry; may be repeated
-    #[arg(long, value_name = "DIR", env = "WASKLET_IMAGE_LAYOUT", value_delimiter = ':', action = ArgAction::Append, help_heading = STATE)]
+    /// Where images are looked for before any registry: an OCI image layout, or a tar archive of one or of docker save; may be repeated
+    #[arg(long, value_name = "PATH", env = "WASKLET_IMAGE_LAYOUT", value_delimiter = ':', action = ArgAction::Append, help_heading = STATE)]
     pub image_layout: Vec<PathBuf>,
     /// A registry host spoken to over plain HTTP; may be repeated
     #[arg(long, value_name = "HOST[:PORT]", action = ArgAction::Append, help_heading = STATE)]

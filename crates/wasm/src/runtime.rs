@@ -116,6 +116,7 @@ impl Runtime {
         let core = Arc::new(core);
         core.network.tidy().await;
         restore(&core, sandboxes, containers);
+        core.tidy_code().await;
         Ok(Arc::new(Self { core }))
     }
 
@@ -264,7 +265,7 @@ fn restore_container(core: &Arc<Core>, record: ContainerRecord) {
 
 /// Why compiled code could not be removed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DiscardError {
+enum DiscardError {
     #[error(transparent)]
     Code(#[from] crate::code::CodeError),
     #[error(transparent)]
@@ -273,8 +274,17 @@ pub(crate) enum DiscardError {
 
 impl Core {
     /// Removes the compiled code of images that are gone. Does file I/O.
-    pub(crate) fn discard_code(&self) -> Result<(), DiscardError> {
+    fn discard_code(&self) -> Result<(), DiscardError> {
         self.engines.discard_code(|| Ok(self.images.wasm_digests()?))
+    }
+
+    /// The same, aside and without complaint: what is left behind costs room and nothing else, and goes another time.
+    pub(crate) async fn tidy_code(self: &Arc<Self>) {
+        let core = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || core.discard_code()).await {
+            Ok(Err(error)) => tracing::warn!(error = %chain(&error), "compiled code of removed images is left"),
+            Ok(Ok(())) | Err(_) => {}
+        }
     }
 
     /// Which sandboxes and containers there are. Never held across an await.

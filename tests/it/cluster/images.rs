@@ -1,7 +1,12 @@
-//! Images that cannot be had: what the status and the events say, and what heals.
+//! Images that cannot be had: what the status and the events say, and what heals. Images of files, run and mounted.
+
+use std::path::Path;
 
 use anyhow::{Context, Result};
+use image::Digest;
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use tar::{Builder, Header};
 
 use crate::bed::guests::wat;
 use crate::bed::node::NodeOptions;
@@ -96,6 +101,83 @@ async fn a_guest_that_cannot_be_run_is_told() -> Result<()> {
         };
         scene.namespace.await_pod("foreign", PATIENCE, told).await?;
         Ok(())
+    })
+    .await
+}
+
+const FILES: &str = "test.invalid/ordinary/files:v1";
+
+/// An archive of these files.
+fn tar(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
+    let mut builder = Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, path, content.as_slice())?;
+    }
+    Ok(builder.into_inner()?)
+}
+
+/// Writes an OCI archive of one image, as a build without a platform makes it: a program that prints a file, and the file.
+fn write_ordinary_image(to: &Path) -> Result<()> {
+    let layer =
+        tar(&[("app/read.wasm".to_owned(), wat::reads()), ("data/greeting".to_owned(), b"from the image\n".to_vec())])?;
+    let config = json!({"architecture": "amd64", "os": "linux",
+        "config": {"Entrypoint": ["read.wasm"], "Cmd": ["/data/greeting"], "Env": ["PATH=/app"]},
+        "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer)]}});
+    let mut files = vec![("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec())];
+    let mut blob = |media_type: &str, content: Vec<u8>| -> Value {
+        let digest = Digest::of(&content);
+        let descriptor = json!({"mediaType": media_type, "digest": digest, "size": content.len()});
+        files.push((format!("blobs/sha256/{}", digest.hex()), content));
+        descriptor
+    };
+    let config = blob("application/vnd.oci.image.config.v1+json", config.to_string().into());
+    let layer = blob("application/vnd.oci.image.layer.v1.tar", layer);
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]}).to_string();
+    let mut entry = blob("application/vnd.oci.image.manifest.v1+json", manifest.into());
+    entry["annotations"] = json!({"org.opencontainers.image.ref.name": FILES});
+    files.push(("index.json".to_owned(), json!({"schemaVersion": 2, "manifests": [entry]}).to_string().into()));
+    std::fs::write(to, tar(&files)?).with_context(|| format!("writing {}", to.display()))
+}
+
+#[tokio::test]
+async fn an_image_of_files_runs_and_is_a_volume() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let archive = directory.path().join("files.tar");
+    write_ordinary_image(&archive)?;
+    let flags = vec![format!("--image-layout={}", archive.display())];
+    on_own_node("files", NodeOptions { flags, ..NodeOptions::default() }, async |scene| {
+        scene.apply_pod("runs", &never(FILES, "IfNotPresent")).await?;
+        let mounts = format!(
+            "
+restartPolicy: Never
+volumes:
+- name: data
+  image: {{reference: {FILES}, pullPolicy: IfNotPresent}}
+containers:
+- name: main
+  image: test.invalid/guests/reads:v1
+  args: [/volume/data/greeting]
+  volumeMounts:
+  - {{name: data, mountPath: /volume}}
+"
+        );
+        scene.apply_pod("mounts", &mounts).await?;
+        for pod in ["runs", "mounts"] {
+            scene.namespace.await_phase(pod, "Succeeded").await?;
+            assert_eq!(scene.log(pod, "main").await?, "from the image\n", "{pod}");
+        }
+        // The node names both images once it has reported again.
+        crate::bed::until("the node's images", PATIENCE, async || {
+            let images = scene.kubectl(&["get", "node", scene.node.name(), "-o", "jsonpath={.status.images}"]).await?;
+            for image in [FILES, "test.invalid/guests/reads:v1"] {
+                anyhow::ensure!(images.contains(image), "{image} is not in {images}");
+            }
+            Ok(())
+        })
+        .await
     })
     .await
 }

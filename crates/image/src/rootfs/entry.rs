@@ -83,7 +83,8 @@ impl<'a, R: Read> Entries<'a, R> {
                         link,
                         mode: header.mode()?,
                         size,
-                        modified: header.mtime()?,
+                        // A time that is none is no reason to do without the file.
+                        modified: header.mtime().unwrap_or_default(),
                         content,
                     }));
                 }

@@ -20,6 +20,8 @@ const FILE_MODE: u32 = 0o400;
 const DIRECTORY_MODE: u32 = 0o700;
 /// The kernel's own limit, in bytes.
 const PATH_BYTES_MAX: usize = 4095;
+/// Of one path. Removing a tree takes an open file for each level.
+const LEVELS_MAX: usize = 256;
 
 /// Why a path is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,8 @@ pub(crate) enum PathError {
     Up,
     #[error("has a name too long for any file")]
     TooLong,
+    #[error("is deeper than {LEVELS_MAX} directories")]
+    TooDeep,
     #[error("leads through a link out of the image")]
     Outside,
     #[error("cannot be looked up: {0}")]
@@ -67,6 +71,10 @@ impl Tree {
             },
         };
         let path = real.join(name);
+        // Links may have led deeper than the path itself goes.
+        if path.components().count() > LEVELS_MAX {
+            return Err(PathError::TooDeep);
+        }
         self.last = Some((parent, real));
         Ok(Some(Place { host: self.root.join(&path), path }))
     }
@@ -160,14 +168,19 @@ fn split(path: &[u8]) -> Result<Option<(PathBuf, OsString)>, PathError> {
     }
     let mut parent = PathBuf::new();
     let mut name: Option<OsString> = None;
+    let mut levels = 0;
     for part in Path::new(OsStr::from_bytes(path)).components() {
         match part {
             Component::Normal(part) => {
+                levels += 1;
                 parent.extend(name.replace(part.to_owned()));
             }
             Component::ParentDir => return Err(PathError::Up),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
+    }
+    if levels > LEVELS_MAX {
+        return Err(PathError::TooDeep);
     }
     Ok(name.map(|name| (parent, name)))
 }
@@ -225,5 +238,6 @@ mod tests {
             assert!(matches!(super::split(bad.as_bytes()), Err(PathError::Up)), "{bad}");
         }
         assert!(matches!(super::split(&[b'a'; 5000]), Err(PathError::TooLong)));
+        assert!(matches!(super::split("a/".repeat(257).as_bytes()), Err(PathError::TooDeep)));
     }
 }

@@ -220,7 +220,12 @@ impl Unpacker {
 
     /// No wasm file is there, or below there, any more.
     fn forget(&mut self, place: &Place) {
-        self.wasm.retain(|path, _| !path.starts_with(&place.path));
+        // What is below a path comes right after it.
+        let below = self.wasm.range(place.path.clone()..).take_while(|(path, _)| path.starts_with(&place.path));
+        let below: Vec<PathBuf> = below.map(|(path, _)| path.clone()).collect();
+        for path in below {
+            self.wasm.remove(&path);
+        }
     }
 }
 

@@ -99,7 +99,10 @@ fn sweep_directory(directory: &Path, is_leftover: impl Fn(&str) -> bool) -> Resu
         let in_the_making = entry.file_name().to_string_lossy().starts_with(durable::UNFINISHED);
         if metadata.is_dir() && (old || in_the_making && is_abandoned(&path)) {
             tracing::debug!(path = %path.display(), "removing files that no image needs");
-            remove_directory(&path)?;
+            // The next start tries again; until then it costs room and nothing else.
+            if let Err(error) = remove_directory(&path) {
+                tracing::warn!(%error, "files that no image needs are left");
+            }
         } else if !metadata.is_dir() && old {
             tracing::debug!(path = %path.display(), "removing a leftover of an unfinished pull");
             remove_file(&path)?;

@@ -93,6 +93,11 @@ async fn a_kill_at_any_moment_leaves_the_store_usable() {
         let before = table_version(directory.path());
         let mut child = spawn(directory.path());
         crate::bench::until("the child has pulled", || table_version(directory.path()) != before).await;
+        if round % 3 == 2 {
+            let table = directory.path().join("store/images.json");
+            let has_files = || std::fs::read_to_string(&table).is_ok_and(|table| table.contains("\"rootfs\""));
+            crate::bench::until("an image of files is in the table", has_files).await;
+        }
         if round % 2 == 1 {
             let ingest = directory.path().join("store/ingest");
             let unfinished = || std::fs::read_dir(&ingest).is_ok_and(|mut files| files.next().is_some());

@@ -61,12 +61,7 @@ impl ImageService for Runtime {
         }
         self.core.images.remove(&image).await.map_err(ServiceError::from)?;
         tracing::info!(image = name, id, "image removed");
-        let core = Arc::clone(&self.core);
-        // What it leaves behind costs room and nothing else, and goes with the next image.
-        match tokio::task::spawn_blocking(move || core.discard_code()).await {
-            Ok(Err(error)) => tracing::warn!(error = %chain(&error), "compiled code of removed images is left"),
-            Ok(Ok(())) | Err(_) => {}
-        }
+        self.core.tidy_code().await;
         Ok(Response::new(v1::RemoveImageResponse {}))
     }
 
