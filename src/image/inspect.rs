@@ -1,11 +1,11 @@
 //! `wasklet image inspect`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use image::inspect::{Format, Inspection, Interface, Kind, Reach};
-use image::{Description, Digest, Image, ImageConfig};
+use image::{Content, Description, Digest, Image, ImageConfig, ProgramError};
 use serde::Serialize;
 
 use super::StoreArgs;
@@ -41,7 +41,9 @@ struct Inspected {
     manifest: Option<Description>,
     #[serde(skip_serializing_if = "Option::is_none")]
     config: Option<ConfigFields>,
-    wasm: WasmFields,
+    /// Of an image of files, what its own command runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wasm: Option<WasmFields>,
 }
 
 #[derive(Serialize)]
@@ -66,7 +68,7 @@ struct WasmFields {
 pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let path = Path::new(&args.target);
     let inspected = if path.is_file() {
-        Inspected { image: None, manifest: None, config: None, wasm: wasm(path)? }
+        Inspected { image: None, manifest: None, config: None, wasm: Some(wasm(path)?) }
     } else {
         let store = args.store.open_existing()?;
         let found = match &store {
@@ -87,13 +89,31 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn of_image(store: &image::Store, image: &Image) -> anyhow::Result<Inspected> {
-    let ImageConfig { entrypoint, cmd, env, working_dir, user } = image.config.clone();
+    let ImageConfig { entrypoint, cmd, env, working_dir, user, .. } = image.config.clone();
     Ok(Inspected {
         image: Some(ImageFields::from(image)),
         manifest: image::describe(store, image),
         config: Some(ConfigFields { entrypoint, cmd, env, working_dir, user }),
-        wasm: wasm(&image.wasm.path)?,
+        wasm: program(image)?.as_deref().map(wasm).transpose()?,
     })
+}
+
+/// The wasm file that an image runs by itself; a Spin application has none, and nor may an image that is only mounted.
+fn program(image: &Image) -> anyhow::Result<Option<PathBuf>> {
+    match &image.content {
+        Content::Wasm(wasm) => Ok(Some(wasm.path.clone())),
+        Content::Spin(_) => Ok(None),
+        Content::Rootfs(rootfs) => {
+            let ImageConfig { entrypoint, cmd, env, working_dir, .. } = &image.config;
+            let args = [entrypoint.as_slice(), cmd.as_slice()].concat();
+            let path = env.iter().find_map(|entry| entry.strip_prefix("PATH="));
+            match rootfs.program(&args, path, working_dir.as_deref()) {
+                Ok(program) => Ok(Some(program.wasm.path)),
+                Err(ProgramError::Read { .. }) => bail!("{}: its files cannot be read", image.id),
+                Err(_) => Ok(None),
+            }
+        }
+    }
 }
 
 fn wasm(path: &Path) -> anyhow::Result<WasmFields> {
@@ -115,17 +135,26 @@ fn text(inspected: &Inspected) -> String {
     if let Some(config) = &inspected.config {
         config.rows(&mut row);
     }
-    let WasmFields { digest, size_bytes, inspection } = &inspected.wasm;
-    row("Wasm", format!("{digest}, {}", output::size(*size_bytes)));
-    row("Kind", kind(inspection));
-    if let Some(world) = &inspection.world {
-        row("World", world.clone());
+    match &inspected.wasm {
+        Some(wasm) => wasm.rows(&mut row),
+        None => row("Wasm", "none that it runs by itself".to_owned()),
     }
-    list("Exports", inspection.exports.iter().map(interface), &mut row);
-    list("Imports", inspection.imports.iter().map(interface), &mut row);
-    list("May reach", reach(inspection).into_iter(), &mut row);
-    list("Says", inspection.about.iter().map(|(name, text)| format!("{name}: {text}")), &mut row);
     output::table(&rows)
+}
+
+impl WasmFields {
+    fn rows(&self, row: &mut impl FnMut(&str, String)) {
+        let Self { digest, size_bytes, inspection } = self;
+        row("Wasm", format!("{digest}, {}", output::size(*size_bytes)));
+        row("Kind", kind(inspection));
+        if let Some(world) = &inspection.world {
+            row("World", world.clone());
+        }
+        list("Exports", inspection.exports.iter().map(interface), row);
+        list("Imports", inspection.imports.iter().map(interface), row);
+        list("May reach", reach(inspection).into_iter(), row);
+        list("Says", inspection.about.iter().map(|(name, text)| format!("{name}: {text}")), row);
+    }
 }
 
 /// The name beside the first of them, nothing beside the others.

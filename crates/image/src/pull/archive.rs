@@ -117,7 +117,8 @@ impl Archive {
         let config = describe(DOCKER_CONFIG, &config)?;
         let layers = layers.iter().map(|name| describe(DOCKER_TAR_LAYER, name)).collect::<Result<_, _>>()?;
         let media_type = Some(DOCKER_MANIFEST.to_owned());
-        let manifest = serde_json::to_vec(&Manifest { schema_version: 2, media_type, config, layers })?;
+        let manifest =
+            serde_json::to_vec(&Manifest { schema_version: 2, media_type, config, layers, annotations: None })?;
         Ok(Some(Saved { manifest, blobs }))
     }
 
