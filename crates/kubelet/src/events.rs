@@ -219,6 +219,17 @@ fn new_event(record: EventRecord, namespace: &str, node_name: &str, now: Time) -
     }
 }
 
+/// The node as what an event is about.
+pub(crate) fn node_reference(name: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Node".to_owned()),
+        name: Some(name.to_owned()),
+        // Kubelets put the name here, and `kubectl describe node` looks for it.
+        uid: Some(name.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
 /// A report about a pod, or about one of its containers.
 pub fn about_pod(pod: &Pod, report: Report) -> EventRecord {
     let field_path = Some(report.field_path(pod)).filter(|path| !path.is_empty());

@@ -14,11 +14,10 @@ use cri::client::CallError;
 use cri::v1;
 use decide::image_gc::{Candidate, FileSystem, Found, Images, Policy, excess_bytes, not_enough};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1 as api;
 use tonic::Code;
 
 use crate::clock::Clock;
-use crate::events::{EventRecord, Recorder};
+use crate::events::{EventRecord, Recorder, node_reference};
 
 /// How often images are looked at, the kubelet's number.
 const PERIOD: Duration = Duration::from_secs(5 * 60);
@@ -171,15 +170,8 @@ impl Collector {
     }
 
     fn warn(&self, reason: &str, message: String) {
-        let name = self.setup.node_name.clone();
         self.setup.recorder.record(EventRecord {
-            about: api::ObjectReference {
-                kind: Some("Node".to_owned()),
-                name: Some(name.clone()),
-                // Kubelets put the name here, and `kubectl describe node` looks for it.
-                uid: Some(name),
-                ..api::ObjectReference::default()
-            },
+            about: node_reference(&self.setup.node_name),
             warning: true,
             reason: reason.to_owned(),
             message,

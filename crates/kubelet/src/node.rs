@@ -29,7 +29,7 @@ use crate::{
     api::{CallError, within},
     clock::Clock,
     config::{Config, NodeOptions},
-    events::{EventRecord, Recorder},
+    events::{EventRecord, Recorder, node_reference},
 };
 
 /// What the node says the kubelet's version is: the Kubernetes version whose contract it keeps, and our own as build
@@ -259,15 +259,8 @@ impl NodeAgent {
     }
 
     fn record(&self, reason: &str, message: String) {
-        let name = self.setup.config.node_name.clone();
         self.setup.recorder.record(EventRecord {
-            about: api::ObjectReference {
-                kind: Some("Node".to_owned()),
-                name: Some(name.clone()),
-                // Kubelets put the name here, and `kubectl describe node` looks for it.
-                uid: Some(name),
-                ..api::ObjectReference::default()
-            },
+            about: node_reference(&self.setup.config.node_name),
             warning: false,
             reason: reason.to_owned(),
             message,

@@ -21,27 +21,20 @@ impl Case {
 
     fn volume(mut self, guest: &str, name: &str) -> Self {
         fs::create_dir_all(self.host(name)).unwrap();
-        self.mounts.push(MountRequest {
-            guest: guest.into(),
-            host: self.host(name),
-            image: None,
-            read_only: false,
-            propagation: 0,
-        });
+        self.mount(guest, name);
         self
     }
 
     fn file(mut self, guest: &str, name: &str, content: &str) -> Self {
         fs::create_dir_all(self.host("")).unwrap();
         fs::write(self.host(name), content).unwrap();
-        self.mounts.push(MountRequest {
-            guest: guest.into(),
-            host: self.host(name),
-            image: None,
-            read_only: false,
-            propagation: 0,
-        });
+        self.mount(guest, name);
         self
+    }
+
+    fn mount(&mut self, guest: &str, name: &str) {
+        let host = self.host(name);
+        self.mounts.push(MountRequest { guest: guest.into(), host, image: None, read_only: false, propagation: 0 });
     }
 
     fn prepare(&self) -> Result<Prepared, MountError> {
