@@ -1,10 +1,12 @@
 //! Resizes in place through the `resize` subresource, as kubectl asks for them.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
+use kube::Api;
 
 use crate::bed::PATIENCE;
-use crate::bed::scene::{Scene, container, on_shared_node, running_id};
+use crate::bed::node::NodeOptions;
+use crate::bed::scene::{Scene, container, on_own_node, running_id};
 
 fn spec(policy: &str) -> String {
     format!(
@@ -39,7 +41,7 @@ fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
 
 #[tokio::test]
 async fn a_running_guest_gets_other_limits_and_runs_on() -> Result<()> {
-    on_shared_node(async |scene| {
+    on_resizable_node("resizes", async |scene| {
         scene.apply_pod("resized", &spec("NotRequired")).await?;
         let before = scene.namespace.await_condition("resized", "Ready").await?;
         ensure!(limit(&before, "cpu").as_deref() == Some("50m"), "{:?}", before.status);
@@ -77,31 +79,63 @@ async fn a_running_guest_gets_other_limits_and_runs_on() -> Result<()> {
 }
 
 #[tokio::test]
-async fn more_than_the_node_has_is_infeasible_and_a_restart_is_made_where_it_is_asked_for() -> Result<()> {
-    on_shared_node(async |scene| {
+async fn what_others_have_is_waited_for_and_a_restart_is_made_where_it_is_asked_for() -> Result<()> {
+    on_resizable_node("waits", async |scene| {
         scene.apply_pod("wishes", &spec("RestartContainer")).await?;
         let before = scene.namespace.await_condition("wishes", "Ready").await?;
-        resize(scene, "wishes", r#"{"requests":{"cpu":"1000"},"limits":{"cpu":"1000"}}"#).await?;
-        let refused = |pod: &Pod| condition(pod, "PodResizePending").is_some();
-        let pod = scene.namespace.await_pod("wishes", PATIENCE, refused).await?;
-        let pending = condition(&pod, "PodResizePending").context("no condition")?;
-        assert_eq!(pending.reason.as_deref(), Some("Infeasible"));
-        let message = pending.message.clone().unwrap_or_default();
-        assert!(
-            message.starts_with("Node didn't have enough capacity: cpu, requested: 1000000, capacity: "),
-            "{message}"
+        let free = allocatable_cpu_millis(scene).await? - 100;
+        let other = format!(
+            "
+terminationGracePeriodSeconds: 2
+containers:
+- name: main
+  image: test.invalid/guests/sleeps:v1
+  resources: {{requests: {{cpu: {free}m}}}}
+"
         );
+        scene.apply_pod("other", &other).await?;
+        scene.namespace.await_condition("other", "Ready").await?;
+        resize(scene, "wishes", r#"{"requests":{"cpu":"200m"},"limits":{"cpu":"200m"}}"#).await?;
+        let deferred = |pod: &Pod| condition(pod, "PodResizePending").is_some();
+        let pod = scene.namespace.await_pod("wishes", PATIENCE, deferred).await?;
+        let pending = condition(&pod, "PodResizePending").context("no condition")?;
+        assert_eq!(pending.reason.as_deref(), Some("Deferred"));
+        let message = pending.message.clone().unwrap_or_default();
+        let wanted = format!("Node didn't have enough resource: cpu, requested: 200, used: {free}, capacity: ");
+        assert!(message.starts_with(&wanted), "{message}");
         assert_eq!(limit(&pod, "cpu").as_deref(), Some("50m"));
+        let told = scene.kubectl(&["describe", "pod", "wishes"]).await?;
+        assert!(told.contains("ResizeDeferred"), "{told}");
+
+        scene.kubectl(&["delete", "pod", "other"]).await?;
+        let granted = |pod: &Pod| limit(pod, "cpu").as_deref() == Some("200m");
+        let pod = scene.namespace.await_pod("wishes", PATIENCE, granted).await?;
         assert_eq!(running_id(&pod, "main")?, running_id(&before, "main")?);
 
-        resize(scene, "wishes", r#"{"requests":{"cpu":"20m"},"limits":{"cpu":"50m","memory":"48Mi"}}"#).await?;
+        resize(scene, "wishes", r#"{"limits":{"memory":"48Mi"}}"#).await?;
         let restarted = |pod: &Pod| {
             limit(pod, "memory").as_deref() == Some("48Mi")
                 && container(pod, "main").is_some_and(|main| main.restart_count == 1)
-                && condition(pod, "PodResizePending").is_none()
+                && condition(pod, "PodResizeInProgress").is_none()
         };
         scene.namespace.await_pod("wishes", PATIENCE, restarted).await?;
         Ok(())
     })
     .await
+}
+
+/// The API server resizes pods only of nodes that say they are Linux.
+async fn on_resizable_node(name: &str, test: impl AsyncFnOnce(&Scene<'_>) -> Result<()>) -> Result<()> {
+    let flags = vec!["--node-labels=kubernetes.io/os=linux".into()];
+    on_own_node(name, NodeOptions { flags, ..NodeOptions::default() }, test).await
+}
+
+async fn allocatable_cpu_millis(scene: &Scene<'_>) -> Result<u64> {
+    let node = Api::<Node>::all(scene.cluster.client()).get(scene.node.name()).await?;
+    let cpu =
+        node.status.and_then(|status| status.allocatable?.get("cpu").cloned()).context("no CPU is allocatable")?.0;
+    Ok(match cpu.strip_suffix('m') {
+        Some(millis) => millis.parse()?,
+        None => cpu.parse::<u64>()? * 1000,
+    })
 }

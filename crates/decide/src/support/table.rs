@@ -130,7 +130,10 @@ pub const TABLE: &[Row] = &[
     ),
     honoured("containers[].ports[].name", ""),
     honoured("containers[].ports[].protocol", "`TCP` and `UDP`; `SCTP` is refused"),
-    honoured("containers[].resizePolicy", ""),
+    honoured(
+        "containers[].resizePolicy",
+        "the API server resizes pods only of nodes labelled `kubernetes.io/os=linux`: `--node-labels` can say that",
+    ),
     honoured("containers[].resizePolicy[].resourceName", "`cpu` and `memory`"),
     honoured(
         "containers[].resizePolicy[].restartPolicy",
