@@ -14,3 +14,4 @@ mod restarts;
 mod split;
 mod status;
 mod volumes;
+mod workloads;

@@ -3,6 +3,7 @@
 //! Comes in: a command line. Goes out: guests, a running control plane, a verdict over everything. Never here: the
 //! work itself on guests and clusters, which stands in `testbed`.
 
+mod bench;
 mod steps;
 mod tidy;
 
@@ -30,6 +31,9 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Measure the whole binary against something else, both sides in one run
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Check the house rules
     Tidy,
     /// Run everything: format, rules, guests, lints and all tests
@@ -58,6 +62,9 @@ fn main() -> Result<ExitCode> {
                 .code()
                 .and_then(|code| u8::try_from(code).ok())
                 .map_or(ExitCode::FAILURE, ExitCode::from));
+        }
+        Command::Bench(bench) => {
+            tokio::runtime::Runtime::new().context("start tokio")?.block_on(bench::run(bench))?;
         }
         Command::Tidy => tidy::check()?,
         Command::Test { only } => steps::run(&only)?,

@@ -12,7 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cache;
 
 /// The version of `oras` that the tests are written for.
-const ORAS: &str = "v1.3.6";
+const ORAS: GoTool = GoTool { name: "oras", package: "oras.land/oras/cmd/oras", version: "v1.3.6" };
+/// The version of `kwok` that figures are given for.
+const KWOK: GoTool = GoTool { name: "kwok", package: "sigs.k8s.io/kwok/cmd/kwok", version: "v0.8.0" };
 
 /// The path of a program that a Debian package of the same name brings.
 ///
@@ -30,32 +32,55 @@ pub fn find(name: &str) -> Result<PathBuf> {
 /// # Errors
 /// When Go is missing or the build fails.
 pub fn oras() -> Result<PathBuf> {
-    let cache = cache::dir()?;
-    let binary = cache.join(format!("oras-{ORAS}/oras"));
-    std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
-    let _lock = cache::lock("oras")?;
-    if !binary.exists() {
-        let staged = tempfile::tempdir_in(&cache).context("creating a directory to build in")?;
-        build(staged.path())?;
-        let built = binary.with_file_name("");
-        std::fs::rename(staged.keep(), &built).with_context(|| format!("moving oras to {}", built.display()))?;
-    }
-    Ok(binary)
+    ORAS.installed()
 }
 
-fn build(into: &Path) -> Result<()> {
-    let output = Command::new("go")
-        .args(["install", &format!("oras.land/oras/cmd/oras@{ORAS}")])
-        .env("GOBIN", into)
-        .env("GOFLAGS", "-trimpath")
-        .env("CGO_ENABLED", "0")
-        .env("GOTOOLCHAIN", "local")
-        .stdin(Stdio::null())
-        .output()
-        .context("running `go install`; Go builds oras for tests")?;
-    if !output.status.success() {
-        bail!("`go install` of oras ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+/// The same for `kwok`, a simulator of nodes that runs nothing: what a node agent's speed is measured against.
+///
+/// # Errors
+/// When Go is missing or the build fails.
+pub fn kwok() -> Result<PathBuf> {
+    KWOK.installed()
+}
+
+/// A program that Go builds from its module, by version.
+struct GoTool {
+    name: &'static str,
+    package: &'static str,
+    version: &'static str,
+}
+
+impl GoTool {
+    fn installed(&self) -> Result<PathBuf> {
+        let cache = cache::dir()?;
+        let dir = cache.join(format!("{}-{}", self.name, self.version));
+        let binary = dir.join(self.name);
+        std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
+        let _lock = cache::lock(self.name)?;
+        if !binary.exists() {
+            let staged = tempfile::tempdir_in(&cache).context("creating a directory to build in")?;
+            self.build(staged.path())?;
+            std::fs::rename(staged.keep(), &dir)
+                .with_context(|| format!("moving {} to {}", self.name, dir.display()))?;
+        }
+        Ok(binary)
     }
-    ensure!(into.join("oras").is_file(), "`go install` of oras left no program");
-    Ok(())
+
+    fn build(&self, into: &Path) -> Result<()> {
+        let name = self.name;
+        let output = Command::new("go")
+            .args(["install", &format!("{}@{}", self.package, self.version)])
+            .env("GOBIN", into)
+            .env("GOFLAGS", "-trimpath")
+            .env("CGO_ENABLED", "0")
+            .env("GOTOOLCHAIN", "local")
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("running `go install`; Go builds {name}"))?;
+        if !output.status.success() {
+            bail!("`go install` of {name} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
+        ensure!(into.join(name).is_file(), "`go install` of {name} left no program");
+        Ok(())
+    }
 }

@@ -1,0 +1,28 @@
+//! `cargo xtask bench`: figures that need the whole binary, each beside what it is measured against, in one run.
+//!
+//! Comes in: what to measure. Goes out: figures of both sides and their ratio, as text. Never here: a verdict that fails a
+//! build; these machines are noisy, and a reader judges.
+
+mod figures;
+mod pods;
+mod wasklet;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What can be measured.
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// Start the pods of a Deployment, side by side with kwok, a simulator that runs nothing
+    Pods(pods::Options),
+}
+
+/// Measures it.
+///
+/// # Errors
+/// When something does not start or does not become ready; a slow figure is no error.
+pub(crate) async fn run(bench: Bench) -> Result<()> {
+    match bench {
+        Bench::Pods(options) => pods::run(&options).await,
+    }
+}
