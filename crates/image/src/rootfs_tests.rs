@@ -94,7 +94,7 @@ fn make_compressed(layers: &[(Vec<u8>, Digest)], limits: UnpackLimits) -> Made {
 }
 
 fn make_from(layers: Vec<Tar>) -> Made {
-    let layers: Vec<_> = layers.into_iter().map(|layer| layer.bytes()).collect();
+    let layers: Vec<_> = layers.into_iter().map(Tar::bytes).collect();
     make_compressed(&layers.iter().map(|it| (it.clone(), Digest::of(it))).collect::<Vec<_>>(), LIMITS)
 }
 
@@ -362,8 +362,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn arbitrary_bytes_are_an_error_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000), form in 0..3) {
-        let magic: &[u8] = [&b""[..], &[0x1f, 0x8b, 8, 0], &[0x28, 0xb5, 0x2f, 0xfd]][form as usize];
+    fn arbitrary_bytes_are_an_error_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000), form in 0..3_usize) {
+        let magic: &[u8] = [&b""[..], &[0x1f, 0x8b, 8, 0], &[0x28, 0xb5, 0x2f, 0xfd]][form];
         let blob = [magic, &bytes].concat();
         let made = make_compressed(&[(blob, Digest::of(b""))], LIMITS);
         prop_assert!(made.result.is_err());

@@ -55,7 +55,7 @@ impl Archive {
         let mut files = HashMap::new();
         let mut links = Vec::new();
         for entry in archive.entries_with_seek()? {
-            let entry = entry.map_err(not_an_archive)?;
+            let entry = entry.map_err(|error| not_an_archive(&error))?;
             let name = name_of(&entry.path_bytes());
             match entry.header().entry_type() {
                 tar::EntryType::Regular | tar::EntryType::Continuous => {
@@ -132,7 +132,7 @@ impl Archive {
     }
 }
 
-fn not_an_archive(error: io::Error) -> io::Error {
+fn not_an_archive(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("it is not an uncompressed tar archive ({error})"))
 }
 

@@ -56,7 +56,7 @@ impl Layout {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(unreadable(image, path, source)),
         };
-        let digest = find_in_index(&content, image, path)?;
+        let digest = find_in_index(&content, image, &path)?;
         Ok(digest.map(|digest| Self { files: Files::Directory(place.to_owned()), image: image.clone(), digest }))
     }
 
@@ -71,7 +71,7 @@ impl Layout {
         let looked = looked.await.map_err(|_| PullError::Aborted { image: image.clone() })?;
         let (archive, index, saved) = looked.map_err(|source| unreadable(image, path.to_owned(), source))?;
         let (digest, made, names) = match (index, saved) {
-            (Some(index), _) => match find_in_index(&index, image, path.join(INDEX))? {
+            (Some(index), _) => match find_in_index(&index, image, &path.join(INDEX))? {
                 Some(digest) => (digest, HashMap::new(), HashMap::new()),
                 None => return Ok(None),
             },
@@ -156,9 +156,9 @@ struct LayoutIndex {
 }
 
 /// The digest under which an index has the image.
-fn find_in_index(content: &[u8], image: &Reference, path: PathBuf) -> Result<Option<Digest>, PullError> {
+fn find_in_index(content: &[u8], image: &Reference, path: &Path) -> Result<Option<Digest>, PullError> {
     let malformed =
-        |error| PullError::LayoutIndex { image: image.clone(), path: path.clone(), source: Arc::new(error) };
+        |error| PullError::LayoutIndex { image: image.clone(), path: path.to_owned(), source: Arc::new(error) };
     let index: LayoutIndex = serde_json::from_slice(content).map_err(malformed)?;
     // Entries of other tools need not be readable here, only the wanted one.
     let Some(entry) = index.manifests.into_iter().find(|entry| is_entry_of(entry, image)) else {

@@ -113,7 +113,7 @@ fn unpack(store: &Store, chain: Digest, layers: &[(Digest, Digest)], limits: Unp
         }
         (error, _) => Failure::Unpack(at, error),
     })?;
-    store.keep_rootfs(making, &chain).map_err(Failure::Store)?;
+    store.keep_rootfs(&making, &chain).map_err(Failure::Store)?;
     tracing::info!(%chain, bytes = index.bytes, inodes = index.inodes, "unpacked in {:.1?}", started.elapsed());
     Ok(index.bytes)
 }

@@ -57,7 +57,7 @@ impl<'a, R: Read> Entries<'a, R> {
 
     pub(super) fn next(&mut self) -> Result<Option<Entry<'a, R>>, EntryError> {
         let mut said = Said::default();
-        while let Some(entry) = self.0.next() {
+        for entry in self.0.by_ref() {
             let mut content = entry?;
             let header = content.header();
             let (kind, size) = (header.entry_type(), header.entry_size()?);

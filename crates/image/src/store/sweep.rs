@@ -53,7 +53,7 @@ impl Store {
     }
 
     /// Gives the files of a chain of layers their name. Another process may have been first; then they are here as well.
-    pub(crate) fn keep_rootfs(&self, making: Making, chain: &Digest) -> Result<(), StoreError> {
+    pub(crate) fn keep_rootfs(&self, making: &Making, chain: &Digest) -> Result<(), StoreError> {
         let name = self.chain_path(chain);
         match fs::rename(&making.path, &name) {
             Ok(()) => durable::sync_directory(&self.chains()).map_err(|source| at("keep", &name, source)),
