@@ -25,6 +25,7 @@ use crate::container::config::{ContainerSpec, Resources};
 use crate::container::stdio::Stdio;
 use crate::guest::{Exit, Guest};
 use crate::id::{ContainerId, Nanoseconds, SandboxId};
+use crate::images::Programs;
 use crate::service::error::ServiceError;
 
 /// What containerd reports for containers that ended while nobody watched.
@@ -42,6 +43,8 @@ pub(crate) struct Container {
     pub(crate) sandbox_id: SandboxId,
     /// But for its resources, which `resources` tells as they are now.
     pub(crate) spec: ContainerSpec,
+    /// Absent in a container of an earlier process, in which nothing runs any more.
+    pub(crate) programs: Option<Programs>,
     pub(crate) resources: watch::Receiver<Resources>,
     pub(crate) created_at: Nanoseconds,
     pub(crate) stdio: Arc<Stdio>,

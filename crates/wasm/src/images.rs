@@ -114,9 +114,11 @@ pub(crate) struct Held {
     pub(crate) lease: Lease,
 }
 
-/// What a container asks of its image: the argument vector it begins with, and where its program is looked for.
-pub(crate) struct Command {
-    pub(crate) args: Vec<String>,
+/// Where the programs of a container are found: its own, and those of commands beside it.
+pub(crate) struct Programs {
+    /// The image's name, for messages.
+    pub(crate) name: String,
+    pub(crate) image: Image,
     /// The environment's `PATH`.
     pub(crate) path: Option<String>,
     pub(crate) working_dir: Option<String>,
@@ -154,19 +156,20 @@ impl Images {
         self.store(move |store| Ok(store.lease(&image)?.map(|lease| Held { image, lease }))).await?.ok_or_else(missing)
     }
 
-    /// The program that the command runs in this image, whose name is for messages.
-    pub(crate) async fn program(&self, name: &str, image: &Image, command: Command) -> Result<Program, ImageError> {
+    /// The program that an argument vector runs.
+    pub(crate) async fn program(&self, programs: &Programs, args: Vec<String>) -> Result<Program, ImageError> {
+        let Programs { name, image, path, working_dir } = programs;
         let rootfs = match &image.content {
-            Content::Wasm(wasm) => return Ok(Program { wasm: wasm.clone(), args: command.args }),
+            Content::Wasm(wasm) => return Ok(Program { wasm: wasm.clone(), args }),
             Content::Rootfs(rootfs) => rootfs.clone(),
             Content::Spin(spin) => {
                 let application = spin.name.clone();
-                return Err(ImageError::SpinApplication { image: name.to_owned(), application });
+                return Err(ImageError::SpinApplication { image: name.clone(), application });
             }
         };
-        let found = self
-            .store(move |_| Ok(rootfs.program(&command.args, command.path.as_deref(), command.working_dir.as_deref())));
-        found.await?.map_err(|source| ImageError::Program { image: name.to_owned(), source })
+        let (path, working_dir) = (path.clone(), working_dir.clone());
+        let found = self.store(move |_| Ok(rootfs.program(&args, path.as_deref(), working_dir.as_deref())));
+        found.await?.map_err(|source| ImageError::Program { image: name.clone(), source })
     }
 
     /// The directory of an image that is to be mounted.

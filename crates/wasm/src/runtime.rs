@@ -235,6 +235,7 @@ fn restore_container(core: &Arc<Core>, record: ContainerRecord) {
         id: record.id,
         sandbox_id: record.sandbox_id,
         spec: record.spec,
+        programs: None,
         resources: resources_now,
         created_at: record.created_at,
         stdio: Arc::new(Stdio::closed()),
@@ -281,9 +282,8 @@ impl Core {
     /// The same, aside and without complaint: what is left behind costs room and nothing else, and goes another time.
     pub(crate) async fn tidy_code(self: &Arc<Self>) {
         let core = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || core.discard_code()).await {
-            Ok(Err(error)) => tracing::warn!(error = %chain(&error), "compiled code of removed images is left"),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || core.discard_code()).await {
+            tracing::warn!(error = %chain(&error), "compiled code of removed images is left");
         }
     }
 

@@ -1,8 +1,9 @@
 //! Commands beside a running guest: an argument vector and streams come in, a handle on the command goes out.
 //!
-//! A command is a new instance of the guest's own code, over its files, environment, network and limits: of its entry
-//! point, which gets the arguments, or of an exported function (see [`super::export`]). What it uses is charged to the
-//! guest. It ends with the guest, with its [`Exec`], or by itself, and never takes the guest with it.
+//! A command is a new instance of the guest's own code, or of a program beside it, over the guest's files, environment,
+//! network and limits: of its entry point, which gets the arguments, or of an exported function (see [`super::export`]).
+//! What it uses is charged to the guest. It ends with the guest, with its [`Exec`], or by itself, and never takes the
+//! guest with it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,13 +15,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Program};
 use super::export::Refusal;
+pub(crate) use super::export::named;
 use super::{Exit, Guest, StartError, Streams, known, to_the_end};
+use crate::code::Code;
 
 /// Commands that may run at one time beside one guest: far more than probes, hooks and people need.
 pub(super) const COMMANDS: usize = 64;
 
 /// What is to be run beside a guest.
 pub struct ExecSpec {
+    /// The program, if it is another than the guest's own.
+    pub code: Option<Arc<Code>>,
     /// The whole argument vector, of at least one: the program's own name, or `#` and an exported function's name.
     pub args: Vec<String>,
     /// Its standard streams.
@@ -62,12 +67,13 @@ impl Guest {
         let place = Arc::clone(&self.commands).try_acquire_owned().map_err(|_| ExecError::TooMany)?;
         let runtime = self.engines.runtime().ok_or(ExecError::Start(StartError::ShuttingDown))?;
         let _context = runtime.enter();
-        let ExecSpec { args, streams } = spec;
-        let program = Program::of(&self.code, &args).map_err(ExecError::Refused)?;
+        let ExecSpec { code, args, streams } = spec;
+        let code = code.as_ref().unwrap_or(&self.code);
+        let program = Program::of(code, &args).map_err(ExecError::Refused)?;
         let run = command::prepare(program, &args, &self.surroundings, streams, Arc::clone(&self.metering))
             .map_err(ExecError::Start)?;
         // Of the pool, requests have all places but some that are kept for commands.
-        let slots = self.code.kind().is_http().then(|| Arc::clone(&self.engines.command_instances));
+        let slots = code.kind().is_http().then(|| Arc::clone(&self.engines.command_instances));
         let run = async move {
             let _slot = match slots {
                 Some(slots) => slots.acquire_owned().await.ok(),

@@ -21,7 +21,7 @@ const LISTED: usize = 50;
 const SEPARATORS: [char; 3] = ['#', '.', '/'];
 
 /// The name of an exported function, if that is what arguments ask for.
-pub(super) fn named(args: &[String]) -> Option<&str> {
+pub(crate) fn named(args: &[String]) -> Option<&str> {
     args.first()?.strip_prefix('#')
 }
 

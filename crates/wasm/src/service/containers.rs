@@ -16,7 +16,7 @@ use crate::container::stdio::Stdio;
 use crate::container::task::{COMMANDS, Files, Launch, Task, record};
 use crate::container::{Command, Container, State};
 use crate::id::{ContainerId, Nanoseconds};
-use crate::images::{self, Held, exact_reference};
+use crate::images::{Held, Programs, exact_reference};
 use crate::records::Records;
 use crate::runtime::Core;
 use crate::sandbox::Sandbox;
@@ -54,13 +54,14 @@ impl Core {
         let Held { image, lease } = self.images.hold(&spec.image).await?;
         let env = environment(&request, &image);
         let working_dir = request.working_dir.clone().or_else(|| image.config.working_dir.clone());
-        let command = images::Command {
-            args: arguments(&request, &image),
+        let programs = Programs {
+            name: asked_image(&spec).to_owned(),
+            image: image.clone(),
             path: env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone()),
             working_dir: working_dir.clone(),
         };
-        let program = self.images.program(asked_image(&spec), &image, command).await?;
-        let code = self.code(&spec, &program.wasm).await?;
+        let program = self.images.program(&programs, arguments(&request, &image)).await?;
+        let code = self.code(&programs.name, &program.wasm).await?;
         let mut leases = vec![lease];
         leases.extend(self.mount_images(&mut spec.mounts).await?);
         name_image(&mut spec, &image);
@@ -75,6 +76,7 @@ impl Core {
             id: id.clone(),
             sandbox_id: sandbox.id.clone(),
             spec,
+            programs: Some(programs),
             resources: resources_now,
             created_at: Nanoseconds::now(),
             stdio: Arc::new(Stdio::new(request.stdin)),
@@ -108,9 +110,10 @@ impl Core {
         Ok(id)
     }
 
-    async fn code(&self, spec: &ContainerSpec, wasm: &Wasm) -> Result<Arc<Code>, ServiceError> {
+    /// The code of a wasm file of the image with this name.
+    pub(super) async fn code(&self, image: &str, wasm: &Wasm) -> Result<Arc<Code>, ServiceError> {
         let code = self.engines.code(&wasm.path, &wasm.digest.to_string()).await;
-        code.map_err(|source| ServiceError::Code { image: asked_image(spec).to_owned(), source })
+        code.map_err(|source| ServiceError::Code { image: image.to_owned(), source })
     }
 
     /// Finds the directories of the images that are mounted.

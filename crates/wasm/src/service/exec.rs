@@ -4,14 +4,19 @@
 //! function, wrong arguments, no command at all) has the exit code and the complaint that a shell would give. Never here:
 //! a command that goes on after its answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cri::{MAX_EXEC_OUTPUT_BYTES, v1};
+use image::{Content, ProgramError};
 use tokio::sync::mpsc;
 
-use crate::guest::exec::{Exec, ExecError, ExecSpec};
+use crate::code::Code;
+use crate::container::Container;
+use crate::guest::exec::{Exec, ExecError, ExecSpec, named};
 use crate::guest::{Exit, Stdin, Streams};
+use crate::images::ImageError;
 use crate::runtime::Core;
 use crate::service::error::ServiceError;
 
@@ -19,6 +24,9 @@ use crate::service::error::ServiceError;
 const PIECES: usize = 16;
 /// How long the end of a killed command is waited for. It takes a tick or two, unless a host call of it hangs.
 const KILLED_WITHIN: Duration = Duration::from_secs(1);
+/// What shells say by their exit codes of a command that is no program, and of one that is not there.
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
 
 impl Core {
     pub(super) async fn exec_sync(&self, request: v1::ExecSyncRequest) -> Result<v1::ExecSyncResponse, ServiceError> {
@@ -28,11 +36,16 @@ impl Core {
             return Err(ServiceError::invalid("cmd", "missing"));
         }
         let guest = container.guest()?;
+        let (code, args) = match self.program_of(&container, args).await {
+            Ok(program) => program,
+            Err(ServiceError::Image(ImageError::Program { source, .. })) => return Ok(not_runnable(&source)),
+            Err(error) => return Err(error),
+        };
         // Zero is no limit.
         let limit = u64::try_from(timeout).ok().filter(|&seconds| seconds > 0);
         let (stdout, from_stdout) = mpsc::channel(PIECES);
         let (stderr, from_stderr) = mpsc::channel(PIECES);
-        let spec = ExecSpec { args, streams: Streams { stdin: Stdin::Empty, stdout, stderr, tty: false } };
+        let spec = ExecSpec { code, args, streams: Streams { stdin: Stdin::Empty, stdout, stderr, tty: false } };
         let started = tokio::task::spawn_blocking(move || guest.exec(spec)).await;
         let exec = match started.map_err(|_| ServiceError::ShuttingDown)? {
             Ok(exec) => exec,
@@ -53,6 +66,32 @@ impl Core {
         }
         Err(ServiceError::ExecTimeout { id: container.id.clone(), seconds })
     }
+}
+
+impl Core {
+    /// The program that arguments mean in the container, and what it is to be called with. Without one, it is the guest's
+    /// own, as in an image that is one wasm file, or where a function of the guest is named.
+    async fn program_of(
+        &self,
+        container: &Container,
+        args: Vec<String>,
+    ) -> Result<(Option<Arc<Code>>, Vec<String>), ServiceError> {
+        let of_files = container.programs.as_ref().filter(|it| matches!(it.image.content, Content::Rootfs(_)));
+        match of_files {
+            Some(programs) if named(&args).is_none() => {
+                let program = self.images.program(programs, args).await?;
+                let code = self.code(&programs.name, &program.wasm).await?;
+                Ok((Some(code), program.args))
+            }
+            _ => Ok((None, args)),
+        }
+    }
+}
+
+/// What a shell would say of a command that is not there, or is no program.
+fn not_runnable(error: &ProgramError) -> v1::ExecSyncResponse {
+    let exit_code = if matches!(error, ProgramError::NotFound { .. }) { NOT_FOUND } else { NOT_EXECUTABLE };
+    v1::ExecSyncResponse { stdout: Vec::new(), stderr: format!("{error}\n").into_bytes(), exit_code }
 }
 
 /// The command's end, with all it wrote.

@@ -22,6 +22,7 @@ fn add_files(node: &Node) {
         ("usr/bin/show", &guests::shows_itself()),
         ("usr/bin/alias", b"-> /usr/bin/show"),
         ("bin/sh", b"\x7fELF"),
+        ("bin/park", &wat::sleeps()),
         ("data/greeting", b"of the first layer\n"),
         ("data/gone", b"gone"),
         ("etc/hostname", b"-> /data/greeting"),
@@ -37,6 +38,29 @@ async fn output_of(pod: &Pod<'_>, name: &str, change: impl FnOnce(&mut v1::Conta
     let id = pod.start(name, "files", change).await;
     let status = pod.exit_of(&id).await;
     (status.exit_code, pod.log(name).iter().map(|line| line.trim_start_matches("stdout F ").to_owned()).collect())
+}
+
+#[tokio::test]
+async fn a_command_beside_a_guest_is_a_program_of_its_image() {
+    let node = Node::new().await;
+    add_files(&node);
+    let pod = node.pod("commands").await;
+    let id = pod.start("main", "files", |config| config.command = vec!["park".into()]).await;
+    let exec = async |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        let answer = node.client().exec_sync(&id, &words, std::time::Duration::from_secs(20)).await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (answer.exit_code, text(answer.stdout), text(answer.stderr))
+    };
+    assert_eq!(exec(&["/app/read.wasm", "/data/greeting"]).await, (0, "of the image\n".into(), String::new()));
+    let (code, output, _) = exec(&["alias", "x"]).await;
+    assert!(code == 0 && output.starts_with("alias\nx\nA=1\n"), "{output}");
+    let (code, output, _) = exec(&["/run.sh"]).await;
+    assert!(code == 0 && output.starts_with("/usr/bin/show\n-e\n/run.sh\n"), "{output}");
+    let (code, _, complaint) = exec(&["sh", "-c", "exit 0"]).await;
+    assert!(code == 126 && complaint.contains("exec format error"), "{complaint}");
+    let (code, _, complaint) = exec(&["nothing"]).await;
+    assert!(code == 127 && complaint.contains("not found in $PATH"), "{complaint}");
 }
 
 fn is_mounted_below(directory: &Path) -> bool {
