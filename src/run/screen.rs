@@ -197,15 +197,18 @@ impl Screen {
         let prefix = (containers.len() > 1 || self.pods > 1).then(|| format!("[{}] ", container.name));
         let path = messages::log_file(&self.pod_logs, &pod.object.metadata, container.name.as_str(), container.attempt);
         let (tables, uid, over) = (Arc::clone(&self.tables), uid.clone(), self.over.subscribe());
+        let (name, attempt) = (container.name.clone(), container.attempt);
         let id = format!("wasklet://{}", container.id);
         let ended = move || {
-            let runs = |status: &ContainerStatus| {
-                status.container_id.as_deref() == Some(&id)
-                    && status.state.as_ref().is_none_or(|state| state.terminated.is_none())
+            let Some(row) = tables.observed.get(&uid) else { return true };
+            // Not the other way round: a container that was only made is in no status yet.
+            let has_ended = |status: &ContainerStatus| {
+                let states = [&status.state, &status.last_state].into_iter().flatten();
+                let mut ends = states.filter_map(|state| state.terminated.as_ref());
+                ends.any(|end| end.container_id.as_deref() == Some(&id))
             };
-            let row = tables.observed.get(&uid);
-            let running = row.is_some_and(|pod| pod.status.container_statuses.iter().flatten().any(runs));
-            *over.borrow() || !running
+            let is_replaced = row.containers.iter().any(|it| it.name == name && it.attempt > attempt);
+            *over.borrow() || is_replaced || row.status.container_statuses.iter().flatten().any(has_ended)
         };
         self.outputs.spawn(print_log(path, prefix, ended));
         let wants_input =

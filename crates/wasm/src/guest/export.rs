@@ -113,7 +113,7 @@ impl Function {
             (Signature::Core(signature), Prepared::CommandP1(module)) => Ok(Self::Core {
                 module: module.clone(),
                 name: export.function.clone(),
-                arguments: export.arguments(words, signature.params(), |ty, word| wasm_wave::from_str(ty, word))?,
+                arguments: export.arguments(words, signature.params(), wasm_wave::from_str)?,
                 results: signature.results().len(),
             }),
             (Signature::Component(signature, index), _) => Ok(Self::Component {
