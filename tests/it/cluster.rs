@@ -8,6 +8,7 @@ mod images;
 mod kubelet_api;
 mod network;
 mod node;
+mod probes;
 mod refusal;
 mod resize;
 mod restarts;

@@ -69,10 +69,20 @@ fn doubled(first: Duration, longest: Duration, times: u32) -> Duration {
 /// `wait` and up to a tenth more, so that pods that failed together do not try again together. What it adds follows
 /// from `spread` and `attempts` alone: this crate knows no chance.
 fn jittered(wait: Duration, spread: &str, attempts: u32) -> Duration {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ u64::from(attempts);
-    for byte in spread.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    let thousandths = u32::try_from(hash % 101).unwrap_or(0);
+    let thousandths = u32::try_from(hash(attempts.into(), spread) % 101).unwrap_or(0);
     wait.saturating_add(wait.saturating_mul(thousandths) / 1000)
+}
+
+/// A part of `whole`, less than all of it, that follows from `names` alone and differs from one set of names to another.
+pub(crate) fn part(whole: Duration, names: [&str; 3]) -> Duration {
+    let hash = names.iter().fold(0, |seed, name| hash(seed, name));
+    // The lowest bits of names that differ in their last letter differ little.
+    let thousandths = u32::try_from((hash >> 20) % 1000).unwrap_or(0);
+    whole.saturating_mul(thousandths) / 1000
+}
+
+/// FNV-1a.
+fn hash(seed: u64, text: &str) -> u64 {
+    let start = 0xcbf2_9ce4_8422_2325_u64 ^ seed;
+    text.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

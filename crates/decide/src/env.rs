@@ -179,6 +179,18 @@ pub fn environment(
     Ok(ContainerEnvironment { env: env.into_iter().collect(), command, args })
 }
 
+/// `command`, to be run in a container that is there, with `$(VAR)` expanded by what its spec writes out. What a variable is
+/// given from elsewhere is not known then: it stands for nothing, as for the kubelet.
+#[must_use]
+pub fn static_command(command: &[String], container: &Container) -> Vec<String> {
+    let written = container.env.iter().map(|variable| match &variable.value {
+        EnvValue::Literal(text) => (variable.name.as_str(), text.clone()),
+        _ => (variable.name.as_str(), String::new()),
+    });
+    let written: BTreeMap<&str, String> = written.collect();
+    command.iter().map(|word| expand(word, |name| written.get(name))).collect()
+}
+
 /// Every key of an object as a variable.
 fn all_of(pod: &Pod, source: &EnvFrom, configs: &Configs) -> Result<BTreeMap<String, String>, EnvError> {
     let EnvFrom { prefix, kind, name, optional } = source;

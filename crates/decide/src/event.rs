@@ -2,7 +2,7 @@
 
 use crate::names::{ContainerId, ContainerName, ImageId, SandboxId};
 use crate::observed::{Exit, Instance, Sandbox};
-use crate::pod::{Enforced, Pod, Rejection};
+use crate::pod::{Enforced, Pod, ProbeKind, Rejection};
 use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,6 +106,17 @@ pub enum Outcome {
         /// How it ended (ask for its status after the stop).
         result: Result<Exit, Failure>,
     },
+    /// Of `Probe`.
+    Probed {
+        /// The action's container.
+        container: ContainerName,
+        /// The action's instance.
+        id: ContainerId,
+        /// The action's kind.
+        kind: ProbeKind,
+        /// What the probe told.
+        result: ProbeResult,
+    },
     /// Of `RemoveContainer`. An instance the runtime does not know counts as removed.
     ContainerRemoved {
         /// The action's container.
@@ -114,6 +125,24 @@ pub enum Outcome {
         id: ContainerId,
         /// Whether it worked.
         result: Result<(), Failure>,
+    },
+}
+
+/// What a probe told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// Yes.
+    Success,
+    /// Yes, but somebody should look: the words say why.
+    Warning(String),
+    /// No: the words say why.
+    Failure(String),
+    /// Nothing about the container: the probe itself did not work. It counts as if it had not been.
+    Errored {
+        /// The kubelet's word for what came of it, `unknown` or `failure`.
+        state: &'static str,
+        /// Why.
+        message: String,
     },
 }
 

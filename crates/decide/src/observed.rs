@@ -4,7 +4,9 @@
 //! out: what [`crate::plan::next`] reads. One writer: the pod's worker. Never here: a decision about what to do.
 
 mod fold;
+mod probe;
 pub(crate) use fold::SHORTEST_GRACE;
+pub use probe::{ProbeRecord, Tally, Verdict};
 mod resize;
 pub use resize::ResizeObserved;
 mod seed;
@@ -136,6 +138,8 @@ pub struct ContainerObserved {
     pub streak: Streak,
     /// It was stopped to be started again at once, whatever its policy says of that end.
     pub owes_restart: bool,
+    /// What the probes of one of its instances have told; of the newest, or else it means nothing.
+    pub probes: Option<ProbeRecord>,
 }
 
 impl ContainerObserved {

@@ -5,6 +5,7 @@
 
 mod container;
 mod field;
+mod probe;
 mod restart;
 #[cfg(test)]
 mod tests;

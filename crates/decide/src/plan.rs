@@ -15,12 +15,14 @@
 mod action;
 mod course;
 mod draft;
+mod probe;
 mod resize;
 mod run;
 mod wind_down;
 
 pub use action::{Action, Planned, Task, TaskKind};
 pub(crate) use course::{Because, Course};
+pub(crate) use probe::{has_started, is_ready};
 pub(crate) use resize::{lacks, why_restart};
 
 use crate::names::ContainerName;
@@ -43,6 +45,9 @@ pub fn next(pod: &Pod, observed: &Observed, now: Timestamp) -> Plan {
         Course::Wait => {}
         Course::Run => run::plan(&mut draft),
         Course::WindDown { deadline, remove, .. } => wind_down::plan(&mut draft, *deadline, *remove),
+    }
+    if course != Course::Wait {
+        probe::plan(&mut draft, course != Course::Run);
     }
     if let Some(ends_at) = course::active_until(pod, observed) {
         draft.wake(ends_at);

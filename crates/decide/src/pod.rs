@@ -5,6 +5,7 @@
 mod container;
 mod enforced;
 mod env;
+mod probe;
 mod resources;
 mod restart;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub use container::{
 };
 pub use enforced::{CPU_PERIOD_MICROS, Enforced};
 pub use env::{Bound, ConfigKind, EnvFrom, EnvValue, EnvVar, FieldPath, KeyRef, ResourceField, ResourceKind};
+pub use probe::{HttpGet, NoSuchPort, Probe, ProbeHandler, ProbeKind, Probes, Scheme, TargetPort};
 pub use resources::Resources;
 pub use restart::{ExitCodes, Restart, RestartAction, RestartPolicy, RestartRule};
 pub use volume::{

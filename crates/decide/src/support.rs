@@ -50,6 +50,11 @@ pub enum Standing {
         /// Values that ask for nothing.
         unless: &'static [&'static str],
     },
+    /// Wasklet stands to it and to what is below it as to another field and what is below that.
+    Like {
+        /// The path of the other field.
+        other: &'static str,
+    },
     /// It can only be added to a pod that runs: the pod runs on without it, and an Event says so.
     Declined {
         /// What to do instead.
@@ -123,6 +128,7 @@ impl Walk {
                     self.remarks.ignored.push(place.to_owned());
                 }
             }
+            Some(Standing::Like { other }) => self.field(value, other, place)?,
             Some(Standing::Honoured { .. }) => self.below(value, path, place)?,
         }
         Ok(())

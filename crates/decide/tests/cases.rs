@@ -16,7 +16,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use world::{Fault, Life, World};
+use world::{Fault, Health, Life, World};
 
 /// One line of `events.yaml`.
 #[derive(Debug, Deserialize)]
@@ -37,6 +37,8 @@ enum Step {
     StartRejected { reason: String, message: String },
     /// How containers live from now on.
     Lives(BTreeMap<String, Vec<Life>>),
+    /// What probes tell from now on.
+    Health(BTreeMap<String, Health>),
     /// The next actions of a task fail.
     Fail { task: String, container: Option<String>, reason: String, message: String, times: u32 },
     /// The source changes the pod.
@@ -71,6 +73,7 @@ fn take(world: &mut World, step: Step) {
             world.happen(Event::Admission(Err(Rejection { reason: known(reason), message })));
             world.list();
         }
+        Step::Health(health) => world.runtime.health.extend(health),
         Step::Lives(lives) => world.runtime.lives.extend(lives),
         Step::Fail { task, container, reason, message, times } => {
             world.faults.push(Fault { kind: task, container, failure: Failure::new(known(reason), message), times });

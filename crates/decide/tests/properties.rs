@@ -228,7 +228,7 @@ impl Watched {
 
     /// From here on everything works. The pod must come to rest: running as wanted, over, or gone.
     fn settle(&mut self) {
-        let life = Life { exits: None, after: 0, stops_in: 0 };
+        let life = Life { exits: None, after: 0, stops_in: 0, stops_with: 143 };
         self.world.runtime.lives = ["a", "b"].map(|name| (name.to_owned(), vec![life.clone()])).into();
         self.world.list();
         let end = after(self.world.now, Duration::from_secs(3600));

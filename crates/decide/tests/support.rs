@@ -118,7 +118,7 @@ fn what_is_ignored_or_declined_does_not_keep_a_pod_from_running() {
         let said = match row.standing {
             Standing::Ignored { said: Said::Never, .. } => false,
             Standing::Ignored { said: Said::Unless(_), .. } | Standing::Declined { .. } => true,
-            Standing::Honoured { .. } | Standing::Refused { .. } => continue,
+            Standing::Honoured { .. } | Standing::Refused { .. } | Standing::Like { .. } => continue,
         };
         // Beside what is ignored may stand what must be there: volumes and their sources are looked at apart.
         if row.path.starts_with("volumes") || row.path.contains("volumeMounts") {

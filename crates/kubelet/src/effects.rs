@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use cri::Client;
 use cri::client::CallError;
-use decide::event::{Failure, Outcome};
+use decide::event::{Failure, Outcome, ProbeResult};
 use decide::hosts::{self, PodNames};
 use decide::names::{ContainerId, ContainerName, ImageId, SandboxId};
 use decide::observed::{Exit, Instance, InstanceState, Sandbox};
@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::dns::{DnsSettings, dns_config};
 use crate::environment::{Addresses, container_environment};
 use crate::objects::Objects;
+use crate::prober::{Asked, Prober};
 use crate::volumes::{Hosts, Volumes};
 
 pub use log_files::LogFiles;
@@ -42,6 +43,8 @@ pub struct Effects {
     pub volumes: Arc<Volumes>,
     /// ConfigMaps, Secrets and Services.
     pub objects: Objects,
+    /// Who asks containers how they are.
+    pub prober: Prober,
     /// How names are resolved.
     pub dns: DnsSettings,
     /// Where container logs go, and when.
@@ -113,6 +116,16 @@ impl Effects {
             Action::StopContainer { container, id, grace, .. } => {
                 let result = self.stop_container(&id, grace).await;
                 Outcome::ContainerStopped { container, id, result }
+            }
+            Action::Probe { container, id, kind, .. } => {
+                let result = match pod.container(&container) {
+                    Some(spec) => {
+                        let pod_ip = subject.pod_ips.first().copied();
+                        self.prober.probe(Asked { pod, pod_ip, container: spec, id: &id }, kind).await
+                    }
+                    None => ProbeResult::Errored { state: "unknown", message: unknown_container(&container).message },
+                };
+                Outcome::Probed { container, id, kind, result }
             }
             Action::RemoveContainer { container, id } => {
                 let result = self.remove_container(pod, &container, &id).await;

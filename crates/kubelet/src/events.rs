@@ -3,7 +3,10 @@
 //! Comes in: [`EventRecord`]s over a bounded queue that never makes its sender wait. Goes out: core/v1 Events; the same
 //! words again raise the count of the event that is there. Never here: a reason to act; events are for reading.
 
+mod spam;
+
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use decide::report::{Kind, Report};
@@ -15,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::config::EventRate;
+use spam::SpamFilter;
 
 /// Records waiting to be written; beyond it new ones are dropped and counted in the log.
 const QUEUE: usize = 1000;
@@ -45,17 +49,24 @@ pub struct EventRecord {
 #[derive(Clone, Debug)]
 pub struct Recorder {
     queue: mpsc::Sender<EventRecord>,
+    spam: Arc<Mutex<SpamFilter>>,
 }
 
 impl Recorder {
     /// A recorder and the queue that [`write_events`] empties.
     pub fn new() -> (Self, mpsc::Receiver<EventRecord>) {
         let (queue, records) = mpsc::channel(QUEUE);
-        (Self { queue }, records)
+        (Self { queue, spam: Arc::default() }, records)
     }
 
-    /// Takes the record, or drops it aloud when the API server is too slow for them.
+    /// Takes the record, or drops it aloud when the API server is too slow for them. What says more of one object than
+    /// anybody reads is not taken, nor logged as news.
     pub fn record(&self, record: EventRecord) {
+        let uid = record.about.uid.as_deref().unwrap_or_default();
+        if !self.spam.lock().unwrap_or_else(PoisonError::into_inner).lets_through(uid, Instant::now()) {
+            tracing::debug!(uid, reason = record.reason, "not told, as so much was: {}", record.message);
+            return;
+        }
         let EventRecord { about, reason, message, .. } = &record;
         let (kind, name) = (about.kind.as_deref().unwrap_or_default(), about.name.as_deref().unwrap_or_default());
         let namespace = about.namespace.as_deref().unwrap_or_default();

@@ -25,6 +25,7 @@ use crate::hints::{self, Hints};
 use crate::image_gc::{self, Collector};
 use crate::metrics::Metrics;
 use crate::objects::Objects;
+use crate::prober::Prober;
 use crate::sources::files::FileSource;
 use crate::sources::{Change, api, files};
 use crate::status::{self, Publisher};
@@ -137,6 +138,7 @@ impl Kubelet {
             allocatable: setup.allocatable.clone(),
         };
         let effects = Effects {
+            prober: Prober::new(setup.runtime.clone(), Arc::clone(&setup.metrics)),
             runtime: setup.runtime,
             volumes: Arc::new(Volumes::new(setup.root_dir, setup.objects.clone(), options)),
             objects: setup.objects,

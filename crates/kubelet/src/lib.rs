@@ -7,7 +7,7 @@
 //! |---|---|
 //! | what it is told | [`config`], [`flags`], [`api`], [`certificates`] |
 //! | the way of a pod | [`sources`], [`dispatch`], [`worker`], [`effects`], [`hints`], [`status`], [`events`], [`tables`] |
-//! | what a pod needs | [`objects`], [`volumes`], [`environment`], [`dns`] |
+//! | what a pod needs | [`objects`], [`volumes`], [`environment`], [`dns`], [`prober`] |
 //! | what the node is | [`node`], [`image_gc`] |
 //! | what it shows | [`server`], [`logs`], [`metrics`] |
 //! | all of it at work | [`kubelet`] |
@@ -29,6 +29,7 @@ pub mod logs;
 pub mod metrics;
 pub mod node;
 pub mod objects;
+pub mod prober;
 pub mod server;
 pub mod sources;
 pub mod status;

@@ -5,6 +5,7 @@
 
 mod course;
 mod family;
+mod prober;
 mod process;
 
 use std::{fmt::Write as _, time::Duration};
@@ -35,6 +36,7 @@ pub struct Metrics {
     started_containers: Counters<1>,
     started_containers_errors: Counters<2>,
     http_requests: Counters<4>,
+    probes: prober::Probes,
 }
 
 /// Which of a pod's three lists a container is in.
@@ -81,6 +83,7 @@ impl Metrics {
             started_containers: Counters::new(["container_type"]),
             started_containers_errors: Counters::new(["code", "container_type"]),
             http_requests: Counters::new(["long_running", "method", "path", "server_type"]),
+            probes: prober::Probes::default(),
         }
     }
 

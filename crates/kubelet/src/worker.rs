@@ -142,6 +142,9 @@ pub async fn run(shared: Arc<Shared>, start: Start) {
         let plan = worker.step();
         if worker.gone && plan.stage == Stage::Released {
             worker.shared.effects.logs.remove_pod(&effects::messages::identity(&worker.pod)).await;
+            // What is still being asked must not be counted after this.
+            worker.tasks.shutdown().await;
+            worker.shared.metrics.forget_probes_of(&worker.pod.uid);
             return;
         }
         let wake = plan.wake_at.map(|at| worker.instant(at));
@@ -368,7 +371,13 @@ impl Worker {
 }
 
 fn touches_runtime(outcome: &Outcome) -> bool {
-    !matches!(outcome, Outcome::ImagePulled { .. } | Outcome::VolumesPrepared(_) | Outcome::VolumesReleased(_))
+    !matches!(
+        outcome,
+        Outcome::ImagePulled { .. }
+            | Outcome::VolumesPrepared(_)
+            | Outcome::VolumesReleased(_)
+            | Outcome::Probed { .. }
+    )
 }
 
 fn has_failed(outcome: &Outcome) -> bool {
@@ -383,6 +392,8 @@ fn has_failed(outcome: &Outcome) -> bool {
         Outcome::ContainerStarted { result, .. } => result.is_err(),
         Outcome::ResourcesUpdated { result, .. } => result.is_err(),
         Outcome::ContainerStopped { result, .. } => result.is_err(),
+        // Whatever a probe told, it was carried out.
+        Outcome::Probed { .. } => false,
     }
 }
 

@@ -124,10 +124,15 @@ impl Observed {
     }
 
     fn done(&mut self, pod: &Pod, outcome: Outcome, now: Timestamp) -> Vec<Report> {
-        self.settled_at = Some(now);
         let task = outcome.task();
         let action = self.in_flight.remove(&task);
+        if let Outcome::Probed { container, id, kind, result } = outcome {
+            // It did nothing to what the runtime holds: no listing is outdated by it.
+            return self.probed(pod, (&container, &id, kind), action, result, now);
+        }
+        self.settled_at = Some(now);
         match outcome {
+            Outcome::Probed { .. } => Vec::new(),
             Outcome::VolumesPrepared(result) => self.settle(pod, task, result, MOUNT_FAILED, now, |known, ()| {
                 known.volumes = VolumeState::Prepared;
                 Vec::new()

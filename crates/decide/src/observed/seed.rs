@@ -2,7 +2,7 @@
 //!
 //! The runtime may have lost what the status remembers. Without this, a container that must not run twice would.
 
-use super::{ContainerObserved, Exit, Instance, InstanceState};
+use super::{ContainerObserved, Exit, Instance, InstanceState, ProbeRecord};
 use crate::backoff::Streak;
 use crate::names::{ContainerId, ContainerName, SandboxId};
 use crate::time::Timestamp;
@@ -35,7 +35,10 @@ fn container(status: &api::ContainerStatus, now: Timestamp) -> ContainerObserved
         (None, Some(past)) => instances.push(instance(status, past, restarts)),
         (None, None) => {}
     }
-    ContainerObserved { image: None, instances, streak: Streak { of: None, restarts }, owes_restart: false }
+    let probes = instances.last().filter(|newest| matches!(newest.state, InstanceState::Running { .. }));
+    let probes = probes
+        .map(|newest| ProbeRecord::remembered(newest.id.clone(), status.started.unwrap_or(false), status.ready, now));
+    ContainerObserved { image: None, instances, streak: Streak { of: None, restarts }, owes_restart: false, probes }
 }
 
 fn instance(

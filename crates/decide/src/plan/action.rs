@@ -1,8 +1,8 @@
 //! Effects as values: what a plan asks for, and the task each of them is about.
 
-use crate::event::{Failure, Outcome};
+use crate::event::{Failure, Outcome, ProbeResult};
 use crate::names::{ContainerId, ContainerName, ImageId, SandboxId};
-use crate::pod::Enforced;
+use crate::pod::{Enforced, ProbeKind};
 use crate::report::Report;
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -84,6 +84,19 @@ pub enum Action {
         /// The same as a point in time.
         deadline: Timestamp,
     },
+    /// Ask a running instance by one of its container's probes.
+    Probe {
+        /// Of which container.
+        container: ContainerName,
+        /// Which.
+        id: ContainerId,
+        /// By which probe.
+        kind: ProbeKind,
+        /// When this was planned: the period counts from then.
+        at: Timestamp,
+        /// Whether it comes before its time, in the hope that the container is quick: a failure is none then.
+        early: bool,
+    },
     /// Remove an ended instance.
     RemoveContainer {
         /// Of which container.
@@ -125,6 +138,8 @@ pub enum TaskKind {
     UpdateResources,
     /// `StopContainer`
     StopContainer,
+    /// `Probe`
+    Probe(ProbeKind),
     /// `RemoveContainer`
     RemoveContainer,
     /// `ReleaseVolumes`
@@ -146,6 +161,7 @@ impl Action {
             Action::StartContainer { container, .. } => Task::of(container, TaskKind::StartContainer),
             Action::UpdateResources { container, .. } => Task::of(container, TaskKind::UpdateResources),
             Action::StopContainer { container, .. } => Task::of(container, TaskKind::StopContainer),
+            Action::Probe { container, kind, .. } => Task::of(container, TaskKind::Probe(*kind)),
             Action::RemoveContainer { container, .. } => Task::of(container, TaskKind::RemoveContainer),
         }
     }
@@ -155,7 +171,8 @@ impl Outcome {
     /// The outcome of an action whose effect broke, so that none is ever left without one.
     #[must_use]
     pub fn lost(action: Action, message: impl Into<String>) -> Self {
-        let failed = |reason| Failure::new(reason, message);
+        let message = message.into();
+        let failed = |reason| Failure { reason, message: message.clone() };
         match action {
             Action::PrepareVolumes => Outcome::VolumesPrepared(Err(failed("FailedMount"))),
             Action::ReleaseVolumes => Outcome::VolumesReleased(Err(failed("FailedUnMount"))),
@@ -177,6 +194,10 @@ impl Outcome {
             Action::StopContainer { container, id, .. } => {
                 Outcome::ContainerStopped { container, id, result: Err(failed("KillContainerError")) }
             }
+            Action::Probe { container, id, kind, .. } => {
+                let result = ProbeResult::Errored { state: "unknown", message };
+                Outcome::Probed { container, id, kind, result }
+            }
             Action::RemoveContainer { container, id } => {
                 Outcome::ContainerRemoved { container, id, result: Err(failed("KillContainerError")) }
             }
@@ -197,6 +218,7 @@ impl Outcome {
             Outcome::ContainerStarted { container, .. } => Task::of(container, TaskKind::StartContainer),
             Outcome::ResourcesUpdated { container, .. } => Task::of(container, TaskKind::UpdateResources),
             Outcome::ContainerStopped { container, .. } => Task::of(container, TaskKind::StopContainer),
+            Outcome::Probed { container, kind, .. } => Task::of(container, TaskKind::Probe(*kind)),
             Outcome::ContainerRemoved { container, .. } => Task::of(container, TaskKind::RemoveContainer),
         }
     }

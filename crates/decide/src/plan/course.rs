@@ -1,6 +1,6 @@
 //! Which way a pod goes: it waits, runs, or winds down.
 
-use super::{Phase, Stage, TaskKind};
+use super::{Phase, Stage, TaskKind, probe};
 use crate::observed::{Admission, InstanceState, Observed, SandboxState, VolumeState};
 use crate::pod::{Container, Pod};
 use crate::time::{Timestamp, after};
@@ -98,7 +98,7 @@ fn is_done(container: &Container, observed: &Observed) -> bool {
     let nothing_else_runs = known.is_none_or(|known| known.alive().next().is_none());
     nothing_else_runs
         && known.is_none_or(|known| !known.owes_restart)
-        && exit.is_some_and(|exit| !container.restart.restarts_after(exit.code))
+        && known.zip(exit).is_some_and(|(known, exit)| !probe::restarts(container, known, exit))
         && !observed.is_in_flight(TaskKind::CreateContainer, Some(&container.name))
         && !observed.is_in_doubt(TaskKind::StartContainer, Some(&container.name))
 }
@@ -113,7 +113,7 @@ fn is_gone(observed: &Observed) -> bool {
     observed.held().next().is_none()
         && observed.sandboxes.is_empty()
         && observed.volumes == VolumeState::Released
-        && observed.in_flight.keys().all(|task| task.kind == TaskKind::PullImage)
+        && observed.in_flight.keys().all(|task| matches!(task.kind, TaskKind::PullImage | TaskKind::Probe(_)))
         && ![TaskKind::RunSandbox, TaskKind::CreateContainer].into_iter().any(|kind| observed.is_any_in_doubt(kind))
 }
 

@@ -82,12 +82,14 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Only a stop takes the place of one under way, and only if it ends earlier or is about another instance.
+/// A stop takes the place of one under way that would end later, and a probe that of one about another instance: that one
+/// is gone, and its answer means nothing any more.
 fn replaces(action: &Action, under_way: &Action) -> bool {
     match (action, under_way) {
         (Action::StopContainer { id, deadline, .. }, Action::StopContainer { id: other, deadline: later, .. }) => {
             id == other && deadline < later
         }
+        (Action::Probe { id, .. }, Action::Probe { id: other, .. }) => id != other,
         _ => false,
     }
 }

@@ -1,8 +1,8 @@
 //! The life of a pod: volumes, a sandbox, and in it every container, started again as the restart policy says.
 
 use super::draft::Draft;
-use super::{Action, TaskKind, Waiting};
-use crate::observed::{Instance, InstanceState, Sandbox, SandboxState, Setback, VolumeState};
+use super::{Action, TaskKind, Waiting, probe};
+use crate::observed::{ContainerObserved, Instance, InstanceState, Sandbox, SandboxState, Setback, VolumeState};
 use crate::pod::Container;
 use crate::report::Report;
 use crate::time::{Timestamp, after};
@@ -15,8 +15,8 @@ const PULL_ERROR_SHOWN: Duration = Duration::from_secs(2);
 enum Need<'a> {
     /// Nothing: it runs, it is done, or something is being done about it.
     Nothing,
-    /// This instance must not go on.
-    Stop(&'a Instance, String),
+    /// This instance must not go on; how long it may take to end.
+    Stop(&'a Instance, String, Duration),
     /// A new instance.
     Create { attempt: u32 },
     /// This instance is ready to be started.
@@ -62,21 +62,17 @@ fn need<'a>(draft: &Draft<'a>, container: &Container) -> Need<'a> {
         return Need::Create { attempt: known.streak.restarts };
     };
     if let Some(stray) = known.alive().find(|instance| instance.id != newest.id) {
-        return Need::Stop(stray, "a newer instance took its place".into());
+        return Need::Stop(stray, "a newer instance took its place".into(), draft.pod.grace);
     }
     let next_attempt = newest.attempt.saturating_add(1);
     match &newest.state {
         InstanceState::Created if is_usable(draft, newest, container) => Need::Start(newest),
         InstanceState::Created => Need::Create { attempt: next_attempt },
-        InstanceState::Unknown => Need::Stop(newest, "the runtime does not know its state".into()),
-        InstanceState::Running { .. } => {
-            match why_not_go_on(draft, newest, container).or_else(|| super::resize::why_restart(container, newest)) {
-                Some(why) => Need::Stop(newest, why),
-                None => Need::Nothing,
-            }
-        }
+        InstanceState::Unknown => Need::Stop(newest, "the runtime does not know its state".into(), draft.pod.grace),
+        InstanceState::Running { .. } => why_stop(draft, known, newest, container)
+            .map_or(Need::Nothing, |(why, grace)| Need::Stop(newest, why, grace)),
         InstanceState::Exited(_) if known.owes_restart => Need::Create { attempt: next_attempt },
-        InstanceState::Exited(exit) if !container.restart.restarts_after(exit.code) => Need::Nothing,
+        InstanceState::Exited(exit) if !probe::restarts(container, known, exit) => Need::Nothing,
         InstanceState::Exited(exit) => {
             let wait = known.streak.wait(&container.image, exit.started_at, exit.finished_at);
             let until = after(exit.finished_at, wait);
@@ -93,6 +89,21 @@ fn is_usable(draft: &Draft<'_>, instance: &Instance, container: &Container) -> b
     instance.held && why_not_go_on(draft, instance, container).is_none()
 }
 
+/// Why a running instance must end, and how long it may take to, if so.
+fn why_stop(
+    draft: &Draft<'_>,
+    known: &ContainerObserved,
+    instance: &Instance,
+    container: &Container,
+) -> Option<(String, Duration)> {
+    let grace = draft.pod.grace;
+    let changed = why_not_go_on(draft, instance, container).or_else(|| super::resize::why_restart(container, instance));
+    changed.map(|why| (why, grace)).or_else(|| {
+        let (kind, failed) = probe::failed_probe(container, known, instance)?;
+        Some((probe::why_stopped(container, kind), failed.grace.unwrap_or(grace)))
+    })
+}
+
 /// Why an instance must not run (any longer), if so.
 fn why_not_go_on(draft: &Draft<'_>, instance: &Instance, container: &Container) -> Option<String> {
     if !instance.image.is_empty() && instance.image != container.image {
@@ -106,8 +117,8 @@ fn why_not_go_on(draft: &Draft<'_>, instance: &Instance, container: &Container) 
 fn stop_what_must_not_run(draft: &mut Draft<'_>, needs: &[(&Container, Need<'_>)]) {
     let deadline = after(draft.now, draft.pod.grace);
     for (container, need) in needs {
-        if let Need::Stop(instance, why) = need {
-            draft.stop(&container.name, instance, deadline, why.clone(), why.clone());
+        if let Need::Stop(instance, why, grace) = need {
+            draft.stop(&container.name, instance, after(draft.now, *grace), why.clone(), why.clone());
         }
     }
     // What the spec does not name (any more) has no business here.
@@ -173,12 +184,13 @@ fn explain(draft: &mut Draft<'_>, container: &Container, need: &Need<'_>) {
         draft.wait(name, waiting);
         return;
     }
-    let newest = draft.observed.container(name).and_then(|known| known.newest());
+    let known = draft.observed.container(name);
+    let newest = known.and_then(|known| known.newest());
     if newest.is_some_and(|newest| matches!(newest.state, InstanceState::Running { .. } | InstanceState::Unknown)) {
         return;
     }
-    let done = newest.and_then(Instance::exit).is_some_and(|exit| !container.restart.restarts_after(exit.code));
-    if done {
+    let exit = newest.and_then(Instance::exit);
+    if known.zip(exit).is_some_and(|(known, exit)| !probe::restarts(container, known, exit)) {
         return;
     }
     let observed = draft.observed;

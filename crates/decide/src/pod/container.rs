@@ -2,6 +2,7 @@
 
 use super::enforced::Enforced;
 use super::env::{EnvFrom, EnvVar};
+use super::probe::Probes;
 use super::resources::Resources;
 use super::restart::Restart;
 use crate::names::{ContainerName, VolumeName};
@@ -79,6 +80,8 @@ pub struct Container {
     pub resize_policy: ResizePolicy,
     /// `volumeMounts`.
     pub mounts: Vec<Mount>,
+    /// `startupProbe`, `livenessProbe` and `readinessProbe`.
+    pub probes: Probes,
     /// `stdin`.
     pub stdin: bool,
     /// `stdinOnce`.

@@ -3,7 +3,7 @@
 use super::resize;
 use crate::names::{ContainerId, ContainerName};
 use crate::observed::{Exit, Instance, InstanceState, Observed, SCHEME};
-use crate::plan::Waiting;
+use crate::plan::{Waiting, has_started, is_ready};
 use crate::pod::{Container, Pod};
 use crate::time::{Timestamp, whole_seconds};
 use k8s_openapi::api::core::v1 as api;
@@ -48,8 +48,8 @@ fn status(
     let resources = spec.and_then(|spec| spec.resources.clone()).unwrap_or_default();
     api::ContainerStatus {
         name: container.name.to_string(),
-        ready: is_running,
-        started: Some(is_running),
+        ready: is_running && is_ready(container, known),
+        started: Some(is_running && has_started(container, known)),
         restart_count: restart_count(newest, before),
         image: newest.map(|one| &one.image).filter(|image| !image.is_empty()).unwrap_or(&container.image).clone(),
         image_id: newest.map(|one| one.image_reference.clone()).unwrap_or_default(),

@@ -27,6 +27,10 @@ const fn refused(path: &'static str, reason: &'static str, hint: &'static str, u
     Row { path, standing: Standing::Refused { reason, hint, unless } }
 }
 
+const fn like(path: &'static str, other: &'static str) -> Row {
+    Row { path, standing: Standing::Like { other } }
+}
+
 const fn declined(path: &'static str, hint: &'static str) -> Row {
     Row { path, standing: Standing::Declined { hint } }
 }
@@ -117,9 +121,34 @@ pub const TABLE: &[Row] = &[
     honoured("containers[].image", ""),
     honoured("containers[].imagePullPolicy", ""),
     refused("containers[].lifecycle", UNSUPPORTED, LATER, &[]),
-    refused("containers[].livenessProbe", UNSUPPORTED, LATER, &[]),
-    refused("containers[].readinessProbe", UNSUPPORTED, LATER, &[]),
-    refused("containers[].startupProbe", UNSUPPORTED, LATER, &[]),
+    honoured("containers[].livenessProbe", "of main containers and sidecars"),
+    honoured("containers[].livenessProbe.exec", ""),
+    honoured(
+        "containers[].livenessProbe.exec.command",
+        "an instance of the container's guest with these arguments; `#name` as the first calls the exported function `name`",
+    ),
+    honoured("containers[].livenessProbe.failureThreshold", ""),
+    honoured("containers[].livenessProbe.grpc", ""),
+    honoured("containers[].livenessProbe.grpc.mode", "`Plaintext` or `TLS`"),
+    honoured("containers[].livenessProbe.grpc.port", ""),
+    honoured("containers[].livenessProbe.grpc.service", ""),
+    honoured("containers[].livenessProbe.httpGet", ""),
+    honoured("containers[].livenessProbe.httpGet.host", ""),
+    honoured("containers[].livenessProbe.httpGet.httpHeaders", ""),
+    honoured("containers[].livenessProbe.httpGet.httpHeaders[].name", ""),
+    honoured("containers[].livenessProbe.httpGet.httpHeaders[].value", ""),
+    honoured("containers[].livenessProbe.httpGet.path", ""),
+    honoured("containers[].livenessProbe.httpGet.port", ""),
+    honoured("containers[].livenessProbe.httpGet.protocol", "`HTTP1` or `HTTP2`; with `HTTPS` it is negotiated"),
+    honoured("containers[].livenessProbe.httpGet.scheme", ""),
+    honoured("containers[].livenessProbe.initialDelaySeconds", ""),
+    honoured("containers[].livenessProbe.periodSeconds", ""),
+    honoured("containers[].livenessProbe.successThreshold", ""),
+    honoured("containers[].livenessProbe.tcpSocket", ""),
+    honoured("containers[].livenessProbe.tcpSocket.host", ""),
+    honoured("containers[].livenessProbe.tcpSocket.port", ""),
+    honoured("containers[].livenessProbe.terminationGracePeriodSeconds", ""),
+    honoured("containers[].livenessProbe.timeoutSeconds", ""),
     honoured("containers[].name", ""),
     honoured("containers[].ports", ""),
     honoured("containers[].ports[].containerPort", "the first TCP one is where an HTTP guest is served"),
@@ -130,6 +159,7 @@ pub const TABLE: &[Row] = &[
     ),
     honoured("containers[].ports[].name", ""),
     honoured("containers[].ports[].protocol", "`TCP` and `UDP`; `SCTP` is refused"),
+    like("containers[].readinessProbe", "containers[].livenessProbe"),
     honoured(
         "containers[].resizePolicy",
         "the API server resizes pods only of nodes labelled `kubernetes.io/os=linux`: `--node-labels` can say that",
@@ -176,6 +206,7 @@ pub const TABLE: &[Row] = &[
     quiet("containers[].securityContext.seccompProfile.localhostProfile", "see the type"),
     said("containers[].securityContext.seccompProfile.type", NO_SYSCALLS, &["RuntimeDefault", "Unconfined"]),
     refused("containers[].securityContext.windowsOptions", UNSUPPORTED, WINDOWS, &[]),
+    like("containers[].startupProbe", "containers[].livenessProbe"),
     honoured(
         "containers[].stdin",
         "for guests that read it; HTTP guests have none, and `kubectl attach` is not served yet",

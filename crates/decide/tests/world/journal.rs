@@ -1,7 +1,7 @@
 //! What a case expects: one entry for each event that led to anything, in words.
 
 use super::{EPOCH, lines};
-use decide::event::{Event, Outcome};
+use decide::event::{Event, Outcome, ProbeResult};
 use decide::names::{ContainerId, ContainerName};
 use decide::plan::{Action, Plan, Stage};
 use decide::pod::Enforced;
@@ -105,8 +105,14 @@ fn containers(status: &api::PodStatus) -> Vec<String> {
     let one = |status: &api::ContainerStatus| {
         let last = status.last_state.as_ref().map(state).filter(|last| !last.is_empty());
         let last = last.map(|last| format!(", last {last}")).unwrap_or_default();
+        let runs = status.state.as_ref().is_some_and(|state| state.running.is_some());
+        let lacks = match (status.started, status.ready) {
+            (Some(false), _) if runs => ", not started",
+            (_, false) if runs => ", not ready",
+            _ => "",
+        };
         let state = status.state.as_ref().map(state).unwrap_or_default();
-        format!("{} #{} {state}{last}", status.name, status.restart_count)
+        format!("{} #{} {state}{lacks}{last}", status.name, status.restart_count)
     };
     statuses.map(one).collect()
 }
@@ -161,6 +167,9 @@ fn action(action: &Action) -> String {
             format!("CreateContainer {container} attempt {attempt} in {sandbox}")
         }
         Action::StartContainer { id, .. } => format!("StartContainer {id}"),
+        Action::Probe { id, kind, early, .. } => {
+            format!("Probe {id} {}{}", kind.as_str(), if *early { " early" } else { "" })
+        }
         Action::RemoveContainer { id, .. } => format!("RemoveContainer {id}"),
         Action::PullImage { container, image } => format!("PullImage {image} for {container}"),
         Action::RunSandbox { attempt } => format!("RunSandbox attempt {attempt}"),
@@ -204,6 +213,13 @@ fn outcome_words(outcome: &Outcome) -> String {
         Outcome::ContainerStarted { id, result, .. } => ended(with("StartContainer", id), result),
         Outcome::ResourcesUpdated { id, result, .. } => ended(with("UpdateResources", id), result),
         Outcome::ContainerStopped { id, result, .. } => ended(with("StopContainer", id), result),
+        Outcome::Probed { id, kind, result, .. } => {
+            let told = match result {
+                ProbeResult::Success => "success".to_owned(),
+                other => format!("{other:?}"),
+            };
+            format!("Probe {id} {} told {told}", kind.as_str())
+        }
         Outcome::ContainerRemoved { id, result, .. } => ended(with("RemoveContainer", id), result),
     }
 }

@@ -4,18 +4,18 @@
 //! here: it moves a millisecond with each event, and as far as asked between them.
 
 #![allow(clippy::allow_attributes, reason = "each test binary uses a part of this module")]
-#![allow(dead_code, reason = "each test binary uses a part of this module")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of this module")]
 
 mod journal;
 mod runtime;
 
 pub(crate) use journal::Entry;
 use journal::{entry, event_words};
-pub(crate) use runtime::{Life, Runtime};
+pub(crate) use runtime::{Health, Life, Runtime, Told};
 
 use decide::admission::Capacity;
 use decide::allocation::{Allocation, judge};
-use decide::event::{Event, Failure, Outcome};
+use decide::event::{Event, Failure, Outcome, ProbeResult};
 use decide::names::ContainerName;
 use decide::observed::Observed;
 use decide::parse::parse;
@@ -271,6 +271,10 @@ pub(crate) fn fail(action: Action, failure: Failure) -> Outcome {
         }
         Outcome::ContainerStopped { container, id, .. } => {
             Outcome::ContainerStopped { container, id, result: Err(failure) }
+        }
+        Outcome::Probed { container, id, kind, .. } => {
+            let result = ProbeResult::Errored { state: "unknown", message: failure.message };
+            Outcome::Probed { container, id, kind, result }
         }
         Outcome::ContainerRemoved { container, id, .. } => {
             Outcome::ContainerRemoved { container, id, result: Err(failure) }

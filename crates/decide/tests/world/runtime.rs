@@ -1,10 +1,10 @@
 //! A container runtime of a few lists: what it is told to do, it does at once; containers live as scripted.
 
-use decide::event::{Failure, Image, ImageOrigin, Outcome, RuntimeView};
+use decide::event::{Failure, Image, ImageOrigin, Outcome, ProbeResult, RuntimeView};
 use decide::names::{ContainerId, ContainerName, ImageId, SandboxId};
 use decide::observed::{Exit, Instance, InstanceState, Sandbox, SandboxState};
 use decide::plan::Action;
-use decide::pod::Pod;
+use decide::pod::{Pod, ProbeKind};
 use decide::time::{Timestamp, after};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,52 @@ pub(crate) struct Life {
     /// How many seconds it takes to stop when asked to.
     #[serde(default)]
     pub(crate) stops_in: u64,
+    /// The exit code when it stops as asked.
+    #[serde(default = "terminated")]
+    pub(crate) stops_with: i32,
+}
+
+fn terminated() -> i32 {
+    143
+}
+
+/// What the probes of a container tell; what is absent succeeds.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Health {
+    #[serde(default)]
+    pub(crate) startup: Told,
+    #[serde(default)]
+    pub(crate) liveness: Told,
+    #[serde(default)]
+    pub(crate) readiness: Told,
+}
+
+/// What one probe tells.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Told {
+    #[default]
+    Succeeds,
+    Warns(String),
+    Fails(String),
+    Errs(String),
+}
+
+impl Health {
+    fn result(&self, kind: ProbeKind) -> ProbeResult {
+        let told = match kind {
+            ProbeKind::Startup => &self.startup,
+            ProbeKind::Liveness => &self.liveness,
+            ProbeKind::Readiness => &self.readiness,
+        };
+        match told.clone() {
+            Told::Succeeds => ProbeResult::Success,
+            Told::Warns(why) => ProbeResult::Warning(why),
+            Told::Fails(why) => ProbeResult::Failure(why),
+            Told::Errs(message) => ProbeResult::Errored { state: "unknown", message },
+        }
+    }
 }
 
 /// The runtime.
@@ -37,6 +83,8 @@ pub(crate) struct Runtime {
     pub(crate) lives: BTreeMap<String, Vec<Life>>,
     /// What each instance holds, in bytes: no limit can be less.
     pub(crate) memory_used: u64,
+    /// What probes tell, by container.
+    pub(crate) health: BTreeMap<String, Health>,
     /// Successful starts, by container.
     pub(crate) starts: BTreeMap<ContainerName, u32>,
     /// When instances will exit, and how.
@@ -63,9 +111,16 @@ impl Runtime {
     }
 
     pub(crate) fn stop_time(&self, id: &ContainerId) -> Duration {
-        let life = self.containers.iter().find(|(_, instance)| instance.id == *id);
-        let life = life.and_then(|(name, instance)| self.life(name, instance.attempt));
-        life.map_or(Duration::ZERO, |life| Duration::from_secs(life.stops_in))
+        self.life_of(id).map_or(Duration::ZERO, |life| Duration::from_secs(life.stops_in))
+    }
+
+    fn stop_code(&self, id: &ContainerId) -> i32 {
+        self.life_of(id).map_or_else(terminated, |life| life.stops_with)
+    }
+
+    fn life_of(&self, id: &ContainerId) -> Option<&Life> {
+        let instance = self.containers.iter().find(|(_, instance)| instance.id == *id);
+        instance.and_then(|(name, instance)| self.life(name, instance.attempt))
     }
 
     fn life(&self, name: &ContainerName, attempt: u32) -> Option<&Life> {
@@ -202,11 +257,17 @@ impl Runtime {
                 Outcome::ResourcesUpdated { container, id, resources, result }
             }
             Action::StopContainer { container, id, grace, .. } => {
-                let code = if self.stop_time(&id) >= grace.max(Duration::from_millis(1)) { 137 } else { 143 };
+                let too_slow = self.stop_time(&id) >= grace.max(Duration::from_millis(1));
+                let code = if too_slow { 137 } else { self.stop_code(&id) };
                 self.end(&id, code, now);
                 let held = self.containers.iter().find(|(_, instance)| instance.id == id);
                 let exit = held.and_then(|(_, instance)| instance.exit().cloned());
                 Outcome::ContainerStopped { container, id, result: Ok(exit.unwrap_or_else(|| Exit::lost(None, now))) }
+            }
+            Action::Probe { container, id, kind, .. } => {
+                let told = self.health.get(container.as_str()).cloned().unwrap_or_default().result(kind);
+                let result = if self.runs(&id) { told } else { ProbeResult::Failure("connection refused".into()) };
+                Outcome::Probed { container, id, kind, result }
             }
             Action::RemoveContainer { container, id } => {
                 self.exits.remove(&id);
@@ -214,6 +275,11 @@ impl Runtime {
                 Outcome::ContainerRemoved { container, id, result: Ok(()) }
             }
         }
+    }
+
+    pub(crate) fn runs(&self, id: &ContainerId) -> bool {
+        let running = |instance: &Instance| matches!(instance.state, InstanceState::Running { .. });
+        self.containers.iter().any(|(_, instance)| instance.id == *id && running(instance))
     }
 
     /// The largest number of instances of one container that execute now.

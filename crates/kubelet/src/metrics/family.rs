@@ -30,11 +30,27 @@ pub(super) struct Histograms<const N: usize> {
     series: Series<N, Histogram>,
 }
 
+/// The distribution of some durations, by bounds that its user keeps.
 #[derive(Debug, Clone)]
-struct Histogram {
+pub(super) struct Histogram {
     /// One for each bound, and one for what is above all.
     buckets: Vec<u64>,
     sum: f64,
+}
+
+impl Histogram {
+    pub(super) fn new(bounds: &[f64]) -> Self {
+        Self { buckets: vec![0; bounds.len() + 1], sum: 0.0 }
+    }
+
+    pub(super) fn observe(&mut self, bounds: &[f64], took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = bounds.iter().position(|bound| seconds <= *bound).unwrap_or(bounds.len());
+        self.sum += seconds;
+        if let Some(count) = self.buckets.get_mut(bucket) {
+            *count += 1;
+        }
+    }
 }
 
 fn change<const N: usize, V>(series: &Series<N, V>, values: [&str; N], new: V, change: impl FnOnce(&mut V)) {
@@ -74,36 +90,39 @@ impl<const N: usize> Histograms<N> {
     }
 
     pub(super) fn observe(&self, values: [&str; N], took: Duration) {
-        let seconds = took.as_secs_f64();
-        let bucket = self.bounds.iter().position(|bound| seconds <= *bound).unwrap_or(self.bounds.len());
-        let empty = Histogram { buckets: vec![0; self.bounds.len() + 1], sum: 0.0 };
-        change(&self.series, values, empty, |histogram| {
-            histogram.sum += seconds;
-            if let Some(count) = histogram.buckets.get_mut(bucket) {
-                *count += 1;
-            }
-        });
+        let bounds = self.bounds;
+        change(&self.series, values, Histogram::new(bounds), |histogram| histogram.observe(bounds, took));
     }
 
     pub(super) fn render(&self, out: &mut String, name: &str, help: &str) {
         write_type(out, name, help, "histogram");
         for (values, histogram) in self.series.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let labels = pairs(&self.labels, values);
-            let bounds = self.bounds.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
-            let mut total = 0;
-            for (bound, count) in bounds.zip(&histogram.buckets) {
-                total += count;
-                let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
-                write_sample(out, &format!("{name}_bucket"), &labels, total);
-            }
-            write_sample(out, &format!("{name}_sum"), &labels, histogram.sum);
-            write_sample(out, &format!("{name}_count"), &labels, total);
+            write_histogram(out, name, &pairs(&self.labels, values), self.bounds, histogram);
         }
     }
 }
 
 fn pairs<'a, const N: usize>(labels: &[&'a str; N], values: &'a [String; N]) -> Vec<(&'a str, &'a str)> {
     labels.iter().copied().zip(values.iter().map(String::as_str)).collect()
+}
+
+/// The samples of one histogram.
+pub(super) fn write_histogram(
+    out: &mut String,
+    name: &str,
+    labels: &[(&str, &str)],
+    bounds: &[f64],
+    histogram: &Histogram,
+) {
+    let bounds = bounds.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+    let mut total = 0;
+    for (bound, count) in bounds.zip(&histogram.buckets) {
+        total += count;
+        let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
+        write_sample(out, &format!("{name}_bucket"), &labels, total);
+    }
+    write_sample(out, &format!("{name}_sum"), labels, histogram.sum);
+    write_sample(out, &format!("{name}_count"), labels, total);
 }
 
 /// The two lines before a metric's samples.

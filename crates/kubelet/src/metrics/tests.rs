@@ -75,7 +75,8 @@ fn pods_are_counted_when_somebody_asks() {
 #[test]
 fn every_metric_is_described_in_the_docs() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md")).unwrap();
-    let text = Metrics::new("wasm-1").render(NONE);
+    let metrics = Metrics::new("wasm-1");
+    let text = metrics.render(NONE) + &metrics.render_probes();
     let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     for name in &names {
         assert!(docs.contains(&format!("`{name}`")), "{name} is not in docs/metrics.md");

@@ -62,6 +62,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/pods/", get(async |app: App| pod_list(app.pods.list())))
         .route("/configz", get(async |app: App| json(app.config.configz().to_string())))
         .route("/metrics", get(metrics))
+        .route("/metrics/probes", get(async |app: App| metrics_page(app.metrics.render_probes())))
         .route("/metrics/{*rest}", get(async || not_yet("this kind of metrics")))
         .route("/stats/{*rest}", get(async || not_yet("stats")).post(async || not_yet("stats")))
         .merge(debugging)
@@ -187,7 +188,10 @@ async fn open_log(
 
 async fn metrics(app: App) -> Response {
     let (desired, running) = (app.pods.list(), app.pods.running().len());
-    let text = app.metrics.render(PodCounts { desired: &desired, running });
+    metrics_page(app.metrics.render(PodCounts { desired: &desired, running }))
+}
+
+fn metrics_page(text: String) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))], text).into_response()
 }
 

@@ -73,7 +73,9 @@ async fn events_wait_a_while_for_the_api_server_and_never_hold_anybody_up() {
     recorder.record(about_pod(&web, Report::normal("First", "it was away")));
     sleep(Duration::from_secs(3)).await;
     for number in 0..5000 {
-        recorder.record(about_pod(&web, Report::normal("Many", format!("number {number}"))));
+        // Of one pod alone not so much would be told.
+        let other = serde_json::from_value(with(pod("web", "web:v1"), "/metadata/uid", format!("{number}"))).unwrap();
+        recorder.record(about_pod(&other, Report::normal("Many", "it happens")));
     }
     api.away(false);
     drop(recorder);

@@ -13,5 +13,6 @@ mod faults;
 mod files;
 mod life;
 mod many;
+mod probes;
 mod resize;
 mod stop;
