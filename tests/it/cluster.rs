@@ -4,6 +4,7 @@ mod crash;
 mod deletion;
 mod environment;
 mod examples;
+mod hooks;
 mod images;
 mod kubelet_api;
 mod network;

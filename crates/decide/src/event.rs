@@ -86,6 +86,24 @@ pub enum Outcome {
         /// When it started.
         result: Result<Timestamp, Failure>,
     },
+    /// Of `RunPostStart`.
+    PostStartRun {
+        /// The action's container.
+        container: ContainerName,
+        /// The action's instance.
+        id: ContainerId,
+        /// Whether the hook succeeded.
+        result: Result<(), Failure>,
+    },
+    /// Of `RunPreStop`. A hook whose time is over has not failed.
+    PreStopRun {
+        /// The action's container.
+        container: ContainerName,
+        /// The action's instance.
+        id: ContainerId,
+        /// Whether the hook succeeded.
+        result: Result<(), Failure>,
+    },
     /// Of `UpdateResources`.
     ResourcesUpdated {
         /// The action's container.

@@ -4,6 +4,7 @@
 //! out: what [`crate::plan::next`] reads. One writer: the pod's worker. Never here: a decision about what to do.
 
 mod fold;
+mod hook;
 mod probe;
 pub(crate) use fold::SHORTEST_GRACE;
 pub use probe::{ProbeRecord, Tally, Verdict};
@@ -168,6 +169,10 @@ pub struct Instance {
     pub image: String,
     /// What the status calls `imageID`.
     pub image_reference: String,
+    /// How far its `postStart` hook has come.
+    pub post_start: PostStart,
+    /// How far its `preStop` hook has come.
+    pub pre_stop: PreStop,
     /// What the runtime holds it to, if it tells.
     pub enforced: Option<Enforced>,
     /// Whether the runtime still holds it; if not, only the status remembers it.
@@ -191,6 +196,34 @@ impl Instance {
             _ => None,
         }
     }
+}
+
+/// How far the `postStart` hook of an instance has come, if its container has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PostStart {
+    /// It is to run once the instance does.
+    Owed,
+    /// It has run; or the instance was running before this process, and nobody knows.
+    Done,
+    /// It has failed: the instance must not go on.
+    Failed {
+        /// What went wrong.
+        message: String,
+        /// When that was known.
+        at: Timestamp,
+    },
+}
+
+/// How far the `preStop` hook of an instance has come, if its container has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreStop {
+    /// It is to run before the instance is stopped.
+    Owed,
+    /// It was begun, and will not be again.
+    Begun {
+        /// When the instance must be gone.
+        deadline: Timestamp,
+    },
 }
 
 /// State of an instance.
@@ -300,6 +333,12 @@ impl Observed {
     /// To be called for every plan, in order, before its actions begin.
     pub fn accept(&mut self, plan: &Plan) {
         for planned in &plan.actions {
+            for task in planned.action.displaces() {
+                self.in_flight.remove(&task);
+            }
+            if let Action::RunPreStop { container, id, deadline, .. } = &planned.action {
+                self.containers.entry(container.clone()).or_default().pre_stop_begins(id, *deadline);
+            }
             self.in_flight.insert(planned.action.task(), planned.action.clone());
         }
         self.status = plan.status.clone();

@@ -5,6 +5,7 @@
 
 mod container;
 mod field;
+mod hook;
 mod probe;
 mod restart;
 #[cfg(test)]

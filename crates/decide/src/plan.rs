@@ -15,6 +15,7 @@
 mod action;
 mod course;
 mod draft;
+mod hook;
 mod probe;
 mod resize;
 mod run;
@@ -22,6 +23,7 @@ mod wind_down;
 
 pub use action::{Action, Planned, Task, TaskKind};
 pub(crate) use course::{Because, Course};
+pub(crate) use hook::waits_for_post_start;
 pub(crate) use probe::{has_started, is_ready};
 pub(crate) use resize::{lacks, why_restart};
 

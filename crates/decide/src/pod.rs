@@ -5,6 +5,7 @@
 mod container;
 mod enforced;
 mod env;
+mod hook;
 mod probe;
 mod resources;
 mod restart;
@@ -17,6 +18,7 @@ pub use container::{
 };
 pub use enforced::{CPU_PERIOD_MICROS, Enforced};
 pub use env::{Bound, ConfigKind, EnvFrom, EnvValue, EnvVar, FieldPath, KeyRef, ResourceField, ResourceKind};
+pub use hook::{Hook, Hooks};
 pub use probe::{HttpGet, NoSuchPort, Probe, ProbeHandler, ProbeKind, Probes, Scheme, TargetPort};
 pub use resources::Resources;
 pub use restart::{ExitCodes, Restart, RestartAction, RestartPolicy, RestartRule};

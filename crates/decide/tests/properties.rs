@@ -5,14 +5,15 @@
 mod world;
 
 use decide::event::{Event, Failure};
-use decide::names::ContainerName;
-use decide::plan::{Phase, Stage, Task};
+use decide::names::{ContainerId, ContainerName};
+use decide::observed::{InstanceState, PostStart, PreStop};
+use decide::plan::{Action, Phase, Stage, Task};
 use decide::time::after;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use world::{Life, World, fail};
+use world::{Life, Run, World, fail};
 
 /// One thing that may happen.
 #[derive(Clone, Debug)]
@@ -67,12 +68,14 @@ fn happening() -> impl Strategy<Value = Happening> {
 fn object(policy: &str) -> Value {
     // The API takes no other for a pod that restarts nothing.
     let resize = if policy == "Never" { "NotRequired" } else { "RestartContainer" };
+    let hook = json!({ "exec": { "command": ["hook"] } });
+    let hooks = json!({ "postStart": hook, "preStop": hook });
     json!({
         "metadata": { "name": "p", "namespace": "n", "uid": "u", "generation": 1 },
         "spec": {
             "restartPolicy": policy,
             "terminationGracePeriodSeconds": 30,
-            "containers": [{ "name": "a", "image": "a:1" }, {
+            "containers": [{ "name": "a", "image": "a:1", "lifecycle": hooks }, {
                 "name": "b", "image": "b:1",
                 "resizePolicy": [{ "resourceName": "memory", "restartPolicy": resize }],
             }],
@@ -221,14 +224,37 @@ impl Watched {
             assert!(world.runtime.containers.is_empty(), "released with containers left");
             assert!(world.runtime.sandboxes.is_empty(), "released with sandboxes left");
         }
+        self.check_hooks();
         let again = decide::plan::next(&world.pod, &world.observed, world.now);
         assert!(again.actions.is_empty(), "asked again, it plans again: {:?}", again.actions);
         assert_eq!(again.status, plan.status, "asked again, the status moved");
     }
 
+    /// A stop comes after the hook that goes before it, and readiness after the hook that goes before that.
+    fn check_hooks(&self) {
+        let (world, plan) = (&self.world, self.world.plan.as_ref().unwrap());
+        let of = |id: &ContainerId| world.observed.held().map(|(_, one)| one).find(|one| one.id == *id);
+        for planned in &plan.actions {
+            if let Action::StopContainer { container, id, deadline, .. } = &planned.action
+                && container.as_str() == "a"
+                && *deadline > world.now
+                && let Some(instance) = of(id).filter(|one| matches!(one.state, InstanceState::Running { .. }))
+            {
+                assert_ne!(instance.pre_stop, PreStop::Owed, "stopped before its hook");
+            }
+        }
+        let statuses = plan.status.container_statuses.iter().flatten();
+        for status in statuses.filter(|status| status.name == "a" && status.ready) {
+            let id = status.container_id.as_deref().and_then(|id| id.split_once("://")).unwrap().1;
+            let instance = of(&ContainerId::from(id)).unwrap();
+            assert_eq!(instance.post_start, PostStart::Done, "ready before its hook");
+        }
+    }
+
     /// From here on everything works. The pod must come to rest: running as wanted, over, or gone.
     fn settle(&mut self) {
-        let life = Life { exits: None, after: 0, stops_in: 0, stops_with: 143 };
+        let (post_start, pre_stop) = (Run::default(), Run::default());
+        let life = Life { exits: None, after: 0, stops_in: 0, stops_with: 143, post_start, pre_stop };
         self.world.runtime.lives = ["a", "b"].map(|name| (name.to_owned(), vec![life.clone()])).into();
         self.world.list();
         let end = after(self.world.now, Duration::from_secs(3600));

@@ -3,6 +3,7 @@
 //! Comes in: one [`Action`] of one pod. Goes out: its [`Outcome`], always exactly one. Never here: a decision; what fails
 //! is told, and the plan says what comes of it. Effects never call back into the worker.
 
+mod hook;
 mod image;
 mod log_files;
 pub mod messages;
@@ -106,6 +107,14 @@ impl Effects {
             Action::StartContainer { container, id } => {
                 let result = self.start_container(pod, &container, &id).await;
                 Outcome::ContainerStarted { container, id, result }
+            }
+            Action::RunPostStart { container, id } => {
+                let result = self.post_start(subject, &container, &id, say).await;
+                Outcome::PostStartRun { container, id, result }
+            }
+            Action::RunPreStop { container, id, grace, .. } => {
+                let result = self.pre_stop(subject, &container, &id, grace, say).await;
+                Outcome::PreStopRun { container, id, result }
             }
             Action::UpdateResources { container, id, resources } => {
                 let updated =

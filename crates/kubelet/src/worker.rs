@@ -221,7 +221,7 @@ impl Worker {
 
     fn begin(&mut self, action: Action) {
         self.shared.metrics.begun(&self.pod, &action);
-        let task = action.task();
+        let (task, displaces) = (action.task(), action.displaces());
         let (shared, subject) = (Arc::clone(&self.shared), self.subject());
         let (of, if_lost) = (task.clone(), action.clone());
         let effect = async move {
@@ -231,6 +231,12 @@ impl Worker {
             let outcome = performed.unwrap_or_else(|_| Outcome::lost(if_lost, "the effect panicked; see the log"));
             Done::Effect(of, outcome)
         };
+        // What it displaces nobody waits for any more.
+        for displaced in displaces {
+            if let Some(displaced) = self.effects.remove(&displaced) {
+                displaced.abort();
+            }
+        }
         let handle = self.tasks.spawn(effect.in_current_span());
         // A stop with a shorter grace takes the place of the longer one.
         if let Some(replaced) = self.effects.insert(task, handle) {
@@ -390,6 +396,7 @@ fn has_failed(outcome: &Outcome) -> bool {
         Outcome::ImagePulled { result, .. } => result.is_err(),
         Outcome::ContainerCreated { result, .. } => result.is_err(),
         Outcome::ContainerStarted { result, .. } => result.is_err(),
+        Outcome::PostStartRun { result, .. } | Outcome::PreStopRun { result, .. } => result.is_err(),
         Outcome::ResourcesUpdated { result, .. } => result.is_err(),
         Outcome::ContainerStopped { result, .. } => result.is_err(),
         // Whatever a probe told, it was carried out.

@@ -1,5 +1,6 @@
 //! Events into [`Observed`]: what happened becomes what is known. Nothing is decided here.
 
+use super::hook::pre_stop_run;
 use super::{Admission, ContainerObserved, Ending, EndingCause, Exit, Instance, InstanceState, Observed, Setback};
 use super::{SandboxState, VolumeState};
 use crate::backoff::{Streak, effect_again, pull_again};
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 /// The shortest grace any stop gets (the kubelet's `minimumGracePeriodInSeconds`).
 pub(crate) const SHORTEST_GRACE: Duration = Duration::from_secs(2);
+/// The shortest grace a deletion has (the kubelet counts 0 as 1); it may leave a hook less time than the stop gets.
+const SHORTEST_DELETION: Duration = Duration::from_secs(1);
 /// Instances that only the status remembers: the newest and the one before it.
 const REMEMBERED: usize = 2;
 
@@ -70,7 +73,7 @@ impl Observed {
     /// The pod is going. Hearing it again can only bring the deadline nearer.
     fn end(&mut self, pod: &Pod, cause: EndingCause, now: Timestamp) {
         let grace = pod.deletion.map_or(pod.grace, |deletion| deletion.grace);
-        let deadline = after(now, grace.max(SHORTEST_GRACE));
+        let deadline = after(now, grace.max(SHORTEST_DELETION));
         let ending = self.ending.get_or_insert(Ending { cause, since: now, deadline });
         ending.deadline = ending.deadline.min(deadline);
         if cause == EndingCause::Removed {
@@ -164,6 +167,8 @@ impl Observed {
                 })
             }
             Outcome::ContainerStarted { id, result, .. } => self.started(pod, task, &id, result, now),
+            Outcome::PostStartRun { container, id, result } => self.post_start_run(&container, &id, result, now),
+            Outcome::PreStopRun { container, result, .. } => pre_stop_run(&container, &result),
             Outcome::ResourcesUpdated { container, id, resources, result } => {
                 self.updated(pod, task, (&container, &id), resources, result, now)
             }
@@ -344,11 +349,12 @@ impl ContainerObserved {
             Some(told) => known.is_of_same_end(told) && !known.message.is_empty(),
         };
         match self.instances.iter_mut().find(|known| known.id == instance.id) {
-            Some(known) if known.exit().is_some_and(stays) => {
-                let state = known.state.clone();
-                *known = Instance { state, ..instance };
+            Some(known) => {
+                let state = if known.exit().is_some_and(stays) { known.state.clone() } else { instance.state.clone() };
+                // No runtime knows of hooks.
+                let (post_start, pre_stop) = (known.post_start.clone(), known.pre_stop);
+                *known = Instance { state, post_start, pre_stop, ..instance };
             }
-            Some(known) => *known = instance,
             None => self.instances.push(instance),
         }
         self.instances.sort_by_key(|instance| instance.attempt);

@@ -52,7 +52,8 @@ impl Observed {
         result: ProbeResult,
         now: Timestamp,
     ) -> Vec<Report> {
-        let ends = self.ending.is_some() || self.is_in_flight(TaskKind::StopContainer, Some(name));
+        let stops = [TaskKind::StopContainer, TaskKind::RunPreStop];
+        let ends = self.ending.is_some() || stops.into_iter().any(|kind| self.is_in_flight(kind, Some(name)));
         let probe = pod.container(name).and_then(|container| container.probes.get(kind));
         let (Some(probe), Some(known)) = (probe, self.containers.get_mut(name)) else {
             return Vec::new();

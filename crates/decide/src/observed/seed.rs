@@ -2,7 +2,7 @@
 //!
 //! The runtime may have lost what the status remembers. Without this, a container that must not run twice would.
 
-use super::{ContainerObserved, Exit, Instance, InstanceState, ProbeRecord};
+use super::{ContainerObserved, Exit, Instance, InstanceState, PostStart, PreStop, ProbeRecord};
 use crate::backoff::Streak;
 use crate::names::{ContainerId, ContainerName, SandboxId};
 use crate::time::Timestamp;
@@ -53,6 +53,8 @@ fn instance(
         sandbox: SandboxId::from(""),
         image: String::new(),
         image_reference: status.image_id.clone(),
+        post_start: PostStart::Done,
+        pre_stop: PreStop::Owed,
         enforced: None,
         held: false,
         state,

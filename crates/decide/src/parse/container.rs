@@ -1,7 +1,7 @@
 //! The containers of a spec, whichever list they stand in, into [`Container`]s.
 
 use super::restart::{List, role_and_restart};
-use super::{field, invalid, path_part, probe, resources, unsupported_value};
+use super::{field, hook, invalid, path_part, probe, resources, unsupported_value};
 use crate::names::{ContainerName, VolumeName};
 use crate::pod::{
     ConfigKind, Container, EnvFrom, EnvValue, EnvVar, KeyRef, Mount, Port, Protocol, PullPolicy, Rejection,
@@ -52,6 +52,7 @@ fn container(api: &api::Container, list: List, of_pod: OfPod, place: &str) -> Re
         requests: defaulted(requests, limits),
         limits,
         resize_policy: resize_policy(api, place)?,
+        hooks: hook::hooks(api.lifecycle.as_ref(), &format!("{place}.lifecycle"))?,
         mounts: each(api.volume_mounts.as_ref(), &format!("{place}.volumeMounts"), mount)?,
         probes: probe::probes(api, role, place)?,
         stdin: api.stdin.unwrap_or(false),

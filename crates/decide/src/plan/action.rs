@@ -63,6 +63,24 @@ pub enum Action {
         /// Which.
         id: ContainerId,
     },
+    /// Run the `postStart` hook of an instance that has started.
+    RunPostStart {
+        /// Of which container.
+        container: ContainerName,
+        /// Which.
+        id: ContainerId,
+    },
+    /// Run the `preStop` hook of an instance that is to be stopped.
+    RunPreStop {
+        /// Of which container.
+        container: ContainerName,
+        /// Which.
+        id: ContainerId,
+        /// How long the hook may take: the whole grace period.
+        grace: Duration,
+        /// The same as a point in time: when the instance must be gone.
+        deadline: Timestamp,
+    },
     /// Hold an instance to other amounts while it lives.
     UpdateResources {
         /// Of which container.
@@ -134,6 +152,10 @@ pub enum TaskKind {
     CreateContainer,
     /// `StartContainer`
     StartContainer,
+    /// `RunPostStart`
+    RunPostStart,
+    /// `RunPreStop`
+    RunPreStop,
     /// `UpdateResources`
     UpdateResources,
     /// `StopContainer`
@@ -159,10 +181,28 @@ impl Action {
             Action::PullImage { container, .. } => Task::of(container, TaskKind::PullImage),
             Action::CreateContainer { container, .. } => Task::of(container, TaskKind::CreateContainer),
             Action::StartContainer { container, .. } => Task::of(container, TaskKind::StartContainer),
+            Action::RunPostStart { container, .. } => Task::of(container, TaskKind::RunPostStart),
+            Action::RunPreStop { container, .. } => Task::of(container, TaskKind::RunPreStop),
             Action::UpdateResources { container, .. } => Task::of(container, TaskKind::UpdateResources),
             Action::StopContainer { container, .. } => Task::of(container, TaskKind::StopContainer),
             Action::Probe { container, kind, .. } => Task::of(container, TaskKind::Probe(*kind)),
             Action::RemoveContainer { container, .. } => Task::of(container, TaskKind::RemoveContainer),
+        }
+    }
+}
+
+impl Action {
+    /// The tasks whose actions, if they are under way, are dropped when this one begins: an instance that is stopped, or
+    /// over, has no use for its hooks.
+    #[must_use]
+    pub fn displaces(&self) -> Vec<Task> {
+        match self {
+            Action::StopContainer { container, .. }
+            | Action::CreateContainer { container, .. }
+            | Action::RemoveContainer { container, .. } => {
+                [TaskKind::RunPostStart, TaskKind::RunPreStop].map(|kind| Task::of(container, kind)).into()
+            }
+            _ => Vec::new(),
         }
     }
 }
@@ -187,6 +227,12 @@ impl Outcome {
             }
             Action::StartContainer { container, id } => {
                 Outcome::ContainerStarted { container, id, result: Err(failed("RunContainerError")) }
+            }
+            Action::RunPostStart { container, id } => {
+                Outcome::PostStartRun { container, id, result: Err(failed("PostStartHookError")) }
+            }
+            Action::RunPreStop { container, id, .. } => {
+                Outcome::PreStopRun { container, id, result: Err(failed("PreStopHookError")) }
             }
             Action::UpdateResources { container, id, resources } => {
                 Outcome::ResourcesUpdated { container, id, resources, result: Err(failed("ResizeError")) }
@@ -216,6 +262,8 @@ impl Outcome {
             Outcome::ImagePulled { container, .. } => Task::of(container, TaskKind::PullImage),
             Outcome::ContainerCreated { container, .. } => Task::of(container, TaskKind::CreateContainer),
             Outcome::ContainerStarted { container, .. } => Task::of(container, TaskKind::StartContainer),
+            Outcome::PostStartRun { container, .. } => Task::of(container, TaskKind::RunPostStart),
+            Outcome::PreStopRun { container, .. } => Task::of(container, TaskKind::RunPreStop),
             Outcome::ResourcesUpdated { container, .. } => Task::of(container, TaskKind::UpdateResources),
             Outcome::ContainerStopped { container, .. } => Task::of(container, TaskKind::StopContainer),
             Outcome::Probed { container, kind, .. } => Task::of(container, TaskKind::Probe(*kind)),

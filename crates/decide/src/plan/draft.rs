@@ -1,8 +1,8 @@
 //! A plan being written: it takes what should be done and leaves out what is under way or must wait.
 
-use super::{Action, Planned, Waiting};
+use super::{Action, Planned, Waiting, hook};
 use crate::names::ContainerName;
-use crate::observed::{Instance, Observed, SHORTEST_GRACE};
+use crate::observed::{Instance, Observed, PreStop, SHORTEST_GRACE};
 use crate::pod::Pod;
 use crate::report::Report;
 use crate::time::{Timestamp, between};
@@ -55,14 +55,23 @@ impl<'a> Draft<'a> {
         why: impl Into<String>,
         killing: String,
     ) {
+        let of_spec = self.pod.container(container);
+        let deadline = match of_spec {
+            Some(of_spec) => match hook::before_stop(self, of_spec, instance, deadline, &killing) {
+                Some(deadline) => deadline,
+                None => return,
+            },
+            None => deadline,
+        };
         let action = Action::StopContainer {
             container: container.clone(),
             id: instance.id.clone(),
             grace: between(self.now, deadline).max(SHORTEST_GRACE),
             deadline,
         };
-        let shortened = self.observed.in_flight.contains_key(&action.task());
-        let announce = (!shortened).then(|| Report::normal("Killing", killing).of(container));
+        // Said once: when its hook began, or when the first of its stops did.
+        let said = self.observed.in_flight.contains_key(&action.task()) || instance.pre_stop != PreStop::Owed;
+        let announce = (!said).then(|| Report::normal("Killing", killing).of(container));
         self.announce(action, why, announce);
     }
 

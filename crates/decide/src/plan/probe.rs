@@ -6,6 +6,7 @@
 //! container that is quick is not kept waiting. An early probe can only succeed.
 
 use super::draft::Draft;
+use super::hook::waits_for_post_start;
 use super::{Action, TaskKind};
 use crate::backoff::part;
 use crate::observed::{ContainerObserved, Exit, Instance, InstanceState, Observed, ProbeRecord, Verdict};
@@ -30,6 +31,9 @@ fn probe(draft: &mut Draft<'_>, container: &Container, winding_down: bool) {
     let Some((instance, started_at)) = observed.container(&container.name).and_then(running) else {
         return;
     };
+    if waits_for_post_start(container, instance) {
+        return;
+    }
     let stops = winding_down || is_being_stopped(draft, container);
     for kind in ProbeKind::ALL {
         let Some(probe) = container.probes.get(kind) else {
@@ -56,9 +60,15 @@ fn probe(draft: &mut Draft<'_>, container: &Container, winding_down: bool) {
     }
 }
 
-fn is_being_stopped(draft: &Draft<'_>, container: &Container) -> bool {
-    let stops = |action: &Action| matches!(action, Action::StopContainer { container: stopped, .. } if *stopped == container.name);
-    draft.observed.is_in_flight(TaskKind::StopContainer, Some(&container.name))
+pub(super) fn is_being_stopped(draft: &Draft<'_>, container: &Container) -> bool {
+    let stops = |action: &Action| match action {
+        Action::StopContainer { container: stopped, .. } | Action::RunPreStop { container: stopped, .. } => {
+            *stopped == container.name
+        }
+        _ => false,
+    };
+    let under_way = |kind| draft.observed.is_in_flight(kind, Some(&container.name));
+    [TaskKind::StopContainer, TaskKind::RunPreStop].into_iter().any(under_way)
         || draft.actions.iter().any(|planned| stops(&planned.action))
 }
 
@@ -127,13 +137,14 @@ fn record<'a>(known: &'a ContainerObserved, instance: &Instance) -> Option<&'a P
     known.probes.as_ref().filter(|record| record.id == instance.id)
 }
 
-/// Whether the container runs and, if it has a startup probe, has passed it.
+/// Whether the container runs, its `postStart` is done and, if it has a startup probe, it has passed it.
 pub(crate) fn has_started(container: &Container, known: Option<&ContainerObserved>) -> bool {
     let Some((known, instance)) = known.and_then(|known| Some((known, known.newest()?))) else {
         return false;
     };
     let passed = || record(known, instance).is_some_and(|record| record.passed_at.is_some());
-    matches!(instance.state, InstanceState::Running { .. }) && (container.probes.startup.is_none() || passed())
+    let runs = matches!(instance.state, InstanceState::Running { .. }) && !waits_for_post_start(container, instance);
+    runs && (container.probes.startup.is_none() || passed())
 }
 
 /// Whether the container has started and, if it has a readiness probe, passes it.

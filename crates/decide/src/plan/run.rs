@@ -1,7 +1,7 @@
 //! The life of a pod: volumes, a sandbox, and in it every container, started again as the restart policy says.
 
 use super::draft::Draft;
-use super::{Action, TaskKind, Waiting, probe};
+use super::{Action, TaskKind, Waiting, hook, probe};
 use crate::observed::{ContainerObserved, Instance, InstanceState, Sandbox, SandboxState, Setback, VolumeState};
 use crate::pod::Container;
 use crate::report::Report;
@@ -35,6 +35,7 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
         pod.containers.iter().map(|container| (container, need(draft, container))).collect();
     stop_what_must_not_run(draft, &needs);
     super::resize::plan(draft);
+    hook::plan(draft);
     let starts = needs.iter().any(|(_, need)| matches!(need, Need::Create { .. } | Need::Start(_)));
     let sandbox = if starts && draft.observed.volumes == VolumeState::Prepared { sandbox(draft) } else { None };
     for (container, need) in &needs {
@@ -97,7 +98,9 @@ fn why_stop(
     container: &Container,
 ) -> Option<(String, Duration)> {
     let grace = draft.pod.grace;
-    let changed = why_not_go_on(draft, instance, container).or_else(|| super::resize::why_restart(container, instance));
+    let changed = why_not_go_on(draft, instance, container)
+        .or_else(|| hook::why_not_go_on(instance))
+        .or_else(|| super::resize::why_restart(container, instance));
     changed.map(|why| (why, grace)).or_else(|| {
         let (kind, failed) = probe::failed_probe(container, known, instance)?;
         Some((probe::why_stopped(container, kind), failed.grace.unwrap_or(grace)))
@@ -179,13 +182,17 @@ fn bring_up(draft: &mut Draft<'_>, container: &Container, need: &Need<'_>, sandb
 /// Says why `container` does not run, if it is to run.
 fn explain(draft: &mut Draft<'_>, container: &Container, need: &Need<'_>) {
     let name = &container.name;
+    let known = draft.observed.container(name);
+    let newest = known.and_then(|known| known.newest());
+    if let Some(waiting) = known.and_then(|known| hook::waiting(draft, container, known)) {
+        draft.wait(name, waiting);
+        return;
+    }
     if let Need::BackOff { until, wait } = need {
         let waiting = crash_loop(draft, container, *until, *wait);
         draft.wait(name, waiting);
         return;
     }
-    let known = draft.observed.container(name);
-    let newest = known.and_then(|known| known.newest());
     if newest.is_some_and(|newest| matches!(newest.state, InstanceState::Running { .. } | InstanceState::Unknown)) {
         return;
     }

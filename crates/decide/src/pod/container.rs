@@ -2,6 +2,7 @@
 
 use super::enforced::Enforced;
 use super::env::{EnvFrom, EnvVar};
+use super::hook::Hooks;
 use super::probe::Probes;
 use super::resources::Resources;
 use super::restart::Restart;
@@ -78,6 +79,8 @@ pub struct Container {
     pub requests: Resources,
     /// `resizePolicy`.
     pub resize_policy: ResizePolicy,
+    /// `lifecycle`.
+    pub hooks: Hooks,
     /// `volumeMounts`.
     pub mounts: Vec<Mount>,
     /// `startupProbe`, `livenessProbe` and `readinessProbe`.

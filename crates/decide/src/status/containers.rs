@@ -3,7 +3,7 @@
 use super::resize;
 use crate::names::{ContainerId, ContainerName};
 use crate::observed::{Exit, Instance, InstanceState, Observed, SCHEME};
-use crate::plan::{Waiting, has_started, is_ready};
+use crate::plan::{Waiting, has_started, is_ready, waits_for_post_start};
 use crate::pod::{Container, Pod};
 use crate::time::{Timestamp, whole_seconds};
 use k8s_openapi::api::core::v1 as api;
@@ -39,8 +39,8 @@ fn status(
     let begun = known.into_iter().flat_map(|known| known.instances.iter().rev());
     let begun = begun.filter(|one| !matches!(one.state, InstanceState::Created));
     let newest = begun.clone().next();
-    let longest_message = MESSAGES_OF_POD / pod.containers.iter().count().max(1);
-    let state = bounded(state(newest, waiting, over), longest_message);
+    let longest_message = MESSAGES_OF_POD / pod.all_containers().count().max(1);
+    let state = bounded(state(container, newest, waiting, over), longest_message);
     let is_running = state.running.is_some();
     // The newest instance is the present state, unless the container waits: then it is the last one.
     let last_exit = begun.skip(usize::from(state.waiting.is_none())).find_map(|one| Some((one, one.exit()?)));
@@ -71,12 +71,21 @@ fn restart_count(newest: Option<&Instance>, before: Option<&api::ContainerStatus
     attempt.max(before.map_or(0, |before| before.restart_count))
 }
 
-fn state(newest: Option<&Instance>, waiting: Option<&Waiting>, over: bool) -> api::ContainerState {
+fn state(
+    container: &Container,
+    newest: Option<&Instance>,
+    waiting: Option<&Waiting>,
+    over: bool,
+) -> api::ContainerState {
     if let Some(waiting) = waiting {
         return waits(waiting.reason, &waiting.message);
     }
     match newest.map(|newest| (newest, &newest.state)) {
         Some((newest, InstanceState::Exited(exit))) => terminated(Some(&newest.id), exit),
+        // As with any kubelet, it does not run before its hook is done.
+        Some((newest, InstanceState::Running { .. })) if waits_for_post_start(container, newest) => {
+            waits("ContainerCreating", "")
+        }
         Some((_, InstanceState::Running { started_at })) => api::ContainerState {
             running: Some(api::ContainerStateRunning { started_at: Some(Time(whole_seconds(*started_at))) }),
             ..api::ContainerState::default()

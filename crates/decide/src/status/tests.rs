@@ -3,7 +3,7 @@
 use super::{merge, refused};
 use crate::event::{Event, Outcome, RuntimeView};
 use crate::names::{ContainerId, ContainerName, SandboxId};
-use crate::observed::{Exit, Instance, InstanceState, Observed, Sandbox, SandboxState};
+use crate::observed::{Exit, Instance, InstanceState, Observed, PostStart, PreStop, Sandbox, SandboxState};
 use crate::parse::parse;
 use crate::plan::{Plan, next};
 use crate::pod::{Pod, Rejection};
@@ -57,6 +57,8 @@ fn running(pod: &Pod) -> Observed {
         attempt: 0,
         sandbox: SandboxId::from("s"),
         image: "i:1".into(),
+        post_start: PostStart::Done,
+        pre_stop: PreStop::Owed,
         enforced: None,
         image_reference: "i@sha256:0123".into(),
         held: true,

@@ -161,6 +161,8 @@ fn resize(status: &api::PodStatus) -> Vec<String> {
 
 fn action(action: &Action) -> String {
     match action {
+        Action::RunPostStart { id, .. } => format!("RunPostStart {id}"),
+        Action::RunPreStop { id, grace, .. } => format!("RunPreStop {id} within {:.0}s", grace.as_secs_f64()),
         Action::UpdateResources { id, resources, .. } => format!("UpdateResources {id} to {}", enforced(resources)),
         Action::StopContainer { id, grace, .. } => format!("StopContainer {id} within {:.0}s", grace.as_secs_f64()),
         Action::CreateContainer { container, sandbox, attempt, .. } => {
@@ -211,6 +213,8 @@ fn outcome_words(outcome: &Outcome) -> String {
         Outcome::ImagePulled { container, result } => ended(of("PullImage", container), result),
         Outcome::ContainerCreated { container, result, .. } => ended(of("CreateContainer", container), result),
         Outcome::ContainerStarted { id, result, .. } => ended(with("StartContainer", id), result),
+        Outcome::PostStartRun { id, result, .. } => ended(with("RunPostStart", id), result),
+        Outcome::PreStopRun { id, result, .. } => ended(with("RunPreStop", id), result),
         Outcome::ResourcesUpdated { id, result, .. } => ended(with("UpdateResources", id), result),
         Outcome::ContainerStopped { id, result, .. } => ended(with("StopContainer", id), result),
         Outcome::Probed { id, kind, result, .. } => {

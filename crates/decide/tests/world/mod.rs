@@ -11,7 +11,7 @@ mod runtime;
 
 pub(crate) use journal::Entry;
 use journal::{entry, event_words};
-pub(crate) use runtime::{Health, Life, Runtime, Told};
+pub(crate) use runtime::{Health, Life, Run, Runtime, Told};
 
 use decide::admission::Capacity;
 use decide::allocation::{Allocation, judge};
@@ -116,8 +116,14 @@ impl World {
     fn begin(&mut self, action: Action) {
         let due = match &action {
             Action::StopContainer { id, grace, .. } => after(self.now, self.runtime.stop_time(id).min(*grace)),
+            Action::RunPostStart { .. } | Action::RunPreStop { .. } => {
+                after(self.now, Duration::from_secs(self.runtime.hook(&action).takes))
+            }
             _ => self.now,
         };
+        for task in action.displaces() {
+            self.pending.remove(&task);
+        }
         self.pending.insert(action.task(), Pending { action, due });
     }
 
@@ -266,6 +272,8 @@ pub(crate) fn fail(action: Action, failure: Failure) -> Outcome {
         Outcome::ContainerStarted { container, id, .. } => {
             Outcome::ContainerStarted { container, id, result: Err(failure) }
         }
+        Outcome::PostStartRun { container, id, .. } => Outcome::PostStartRun { container, id, result: Err(failure) },
+        Outcome::PreStopRun { container, id, .. } => Outcome::PreStopRun { container, id, result: Err(failure) },
         Outcome::ResourcesUpdated { container, id, resources, .. } => {
             Outcome::ResourcesUpdated { container, id, resources, result: Err(failure) }
         }

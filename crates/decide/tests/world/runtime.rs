@@ -2,7 +2,7 @@
 
 use decide::event::{Failure, Image, ImageOrigin, Outcome, ProbeResult, RuntimeView};
 use decide::names::{ContainerId, ContainerName, ImageId, SandboxId};
-use decide::observed::{Exit, Instance, InstanceState, Sandbox, SandboxState};
+use decide::observed::{Exit, Instance, InstanceState, PostStart, PreStop, Sandbox, SandboxState};
 use decide::plan::Action;
 use decide::pod::{Pod, ProbeKind};
 use decide::time::{Timestamp, after};
@@ -27,6 +27,12 @@ pub(crate) struct Life {
     /// The exit code when it stops as asked.
     #[serde(default = "terminated")]
     pub(crate) stops_with: i32,
+    /// How its `postStart` goes.
+    #[serde(default)]
+    pub(crate) post_start: Run,
+    /// How its `preStop` goes.
+    #[serde(default)]
+    pub(crate) pre_stop: Run,
 }
 
 fn terminated() -> i32 {
@@ -72,6 +78,18 @@ impl Health {
     }
 }
 
+/// How one run of a hook goes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Run {
+    /// How many seconds it takes.
+    #[serde(default)]
+    pub(crate) takes: u64,
+    /// What it fails with, if it fails.
+    #[serde(default)]
+    pub(crate) fails: Option<String>,
+}
+
 /// The runtime.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Runtime {
@@ -81,6 +99,8 @@ pub(crate) struct Runtime {
     pub(crate) images: BTreeSet<String>,
     /// Lives of successive instances; the last one goes for all that follow.
     pub(crate) lives: BTreeMap<String, Vec<Life>>,
+    /// The instances whose `preStop` ran to its end, in order.
+    pub(crate) pre_stops: Vec<ContainerId>,
     /// What each instance holds, in bytes: no limit can be less.
     pub(crate) memory_used: u64,
     /// What probes tell, by container.
@@ -121,6 +141,18 @@ impl Runtime {
     fn life_of(&self, id: &ContainerId) -> Option<&Life> {
         let instance = self.containers.iter().find(|(_, instance)| instance.id == *id);
         instance.and_then(|(name, instance)| self.life(name, instance.attempt))
+    }
+
+    /// How the hook that `action` runs goes.
+    pub(crate) fn hook(&self, action: &Action) -> Run {
+        let (container, id, post_start) = match action {
+            Action::RunPostStart { container, id } => (container, id, true),
+            Action::RunPreStop { container, id, .. } => (container, id, false),
+            _ => return Run::default(),
+        };
+        let instance = self.containers.iter().find(|(_, instance)| instance.id == *id);
+        let life = instance.and_then(|(_, instance)| self.life(container, instance.attempt)).cloned();
+        life.map(|life| if post_start { life.post_start } else { life.pre_stop }).unwrap_or_default()
     }
 
     fn life(&self, name: &ContainerName, attempt: u32) -> Option<&Life> {
@@ -181,7 +213,16 @@ impl Runtime {
     }
 
     pub(crate) fn perform(&mut self, action: Action, pod: &Pod, now: Timestamp) -> Outcome {
+        let hook_fails = self.hook(&action).fails;
+        let ran = |reason| hook_fails.map_or(Ok(()), |message| Err(Failure::new(reason, message)));
         match action {
+            Action::RunPostStart { container, id } => {
+                Outcome::PostStartRun { container, id, result: ran("PostStartHookError") }
+            }
+            Action::RunPreStop { container, id, .. } => {
+                self.pre_stops.push(id.clone());
+                Outcome::PreStopRun { container, id, result: ran("PreStopHookError") }
+            }
             Action::PrepareVolumes => Outcome::VolumesPrepared(Ok(())),
             Action::ReleaseVolumes => Outcome::VolumesReleased(Ok(())),
             Action::RunSandbox { attempt } => {
@@ -222,6 +263,8 @@ impl Runtime {
                     sandbox,
                     image: spec.image.clone(),
                     image_reference: image.to_string(),
+                    post_start: PostStart::Owed,
+                    pre_stop: PreStop::Owed,
                     enforced: Some(spec.enforced()),
                     held: true,
                     state: InstanceState::Created,

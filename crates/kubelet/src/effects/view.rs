@@ -9,7 +9,7 @@ use cri::client::CallError;
 use cri::{Client, names, v1};
 use decide::event::RuntimeView;
 use decide::names::{ContainerId, ContainerName, PodUid, SandboxId};
-use decide::observed::{Exit, Instance, InstanceState, Sandbox, SandboxState};
+use decide::observed::{Exit, Instance, InstanceState, PostStart, PreStop, Sandbox, SandboxState};
 use jiff::Timestamp;
 
 use super::{messages, termination};
@@ -92,6 +92,8 @@ pub async fn instance(status: &v1::ContainerStatus, sandbox: &str) -> Instance {
         sandbox: SandboxId::from(sandbox),
         image: named.unwrap_or_default(),
         image_reference: status.image_ref.clone(),
+        post_start: if matches!(state, InstanceState::Created) { PostStart::Owed } else { PostStart::Done },
+        pre_stop: PreStop::Owed,
         enforced: status.resources.as_ref().and_then(|resources| resources.linux.as_ref()).map(messages::enforced),
         held: true,
         state,

@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, InvalidMessage, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -25,6 +25,13 @@ use crate::certificates;
 /// `host:port`, with the brackets that an IPv6 address needs.
 pub(crate) fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// What the kubelet writes where TLS is spoken to who does not speak it.
+pub(crate) const PLAIN_HTTP: &str = "http: server gave HTTP response to HTTPS client";
+
+fn tls_error<'a>(error: &'a (dyn std::error::Error + Send + Sync + 'static)) -> Option<&'a rustls::Error> {
+    error.downcast_ref()
 }
 
 /// A byte stream to a pod, in the clear or not.
@@ -61,7 +68,10 @@ pub(crate) async fn tls(host: &str, stream: TcpStream) -> Result<Stream, String>
     let config = CONFIG.clone().map_err(|error| format!("tls: {error}"))?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("tls: {error}"))?;
     let stream = TlsConnector::from(config).connect(name, stream).await;
-    stream.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| format!("tls: {error}"))
+    stream.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| match error.get_ref().and_then(tls_error) {
+        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => PLAIN_HTTP.to_owned(),
+        _ => format!("tls: {error}"),
+    })
 }
 
 impl Stream {

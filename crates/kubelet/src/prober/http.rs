@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use decide::pod::{HttpGet, NoSuchPort, Port, Scheme};
-use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, TRAILER, TRANSFER_ENCODING, USER_AGENT};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, TRAILER, TRANSFER_ENCODING, USER_AGENT,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -22,6 +24,10 @@ use super::target::request_target;
 
 /// What of a body is read at the most, in bytes (the kubelet's `maxRespBodyLength`).
 const LONGEST_BODY: usize = 10 * 1024;
+/// What the kubelet writes where no head…
+const TOO_LATE: &str = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+/// …or no whole body came in time.
+const TOO_LATE_FOR_BODY: &str = "context deadline exceeded (Client.Timeout or context cancellation while reading body)";
 /// Requests made for one question, redirects included.
 const MOST_REQUESTS: usize = 10;
 
@@ -63,6 +69,19 @@ pub enum HttpError {
     Body(String),
 }
 
+impl HttpError {
+    /// Whether TLS was spoken to who does not speak it.
+    pub fn is_plain_http(&self) -> bool {
+        matches!(self, HttpError::NoResponse { why, .. } if why == dial::PLAIN_HTTP)
+    }
+
+    /// Whether the time was over.
+    pub fn is_timeout(&self) -> bool {
+        let (HttpError::NoResponse { why, .. } | HttpError::Body(why)) = self;
+        [TOO_LATE, TOO_LATE_FOR_BODY].contains(&why.as_str())
+    }
+}
+
 impl HttpRequest {
     /// The request for an action of a container with these `ports`, in a pod with this address. `purpose` is what the
     /// user agent says after `kube-`.
@@ -82,12 +101,19 @@ impl HttpRequest {
         })
     }
 
+    /// The same request without what the spec gives to say who asks.
+    pub fn without_credentials(mut self) -> Self {
+        self.headers.retain(|(name, _)| !name.eq_ignore_ascii_case(AUTHORIZATION.as_str()));
+        self
+    }
+
     /// The same request by another scheme.
     pub fn with_scheme(self, scheme: Scheme) -> Self {
         Self { scheme, ..self }
     }
 
-    fn authority(&self) -> String {
+    /// `host:port`
+    pub fn authority(&self) -> String {
         dial::authority(&self.host, self.port)
     }
 
@@ -237,20 +263,18 @@ async fn exchange(
     first_host: &str,
     deadline: Instant,
 ) -> Result<(HttpAnswer, Option<HttpRequest>), HttpError> {
-    let too_late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
     let opened = timeout_at(deadline, Connection::open(request)).await;
-    let mut connection = opened.map_err(|_| request.no_response(too_late))?.map_err(|why| request.no_response(why))?;
+    let mut connection = opened.map_err(|_| request.no_response(TOO_LATE))?.map_err(|why| request.no_response(why))?;
     let head = request.head(connection.is_http2()).map_err(|why| request.no_response(why))?;
     let answered = timeout_at(deadline, connection.send(head)).await;
-    let response = answered.map_err(|_| request.no_response(too_late))?.map_err(|why| request.no_response(why))?;
+    let response = answered.map_err(|_| request.no_response(TOO_LATE))?.map_err(|why| request.no_response(why))?;
     let next = request.redirected(&response)?.filter(|next| next.host == first_host);
     let status = response.status();
     let body = match next {
         Some(_) => Vec::new(),
         None => {
             let read = timeout_at(deadline, connection.drive(beginning(response.into_body()))).await;
-            let too_late = "context deadline exceeded (Client.Timeout or context cancellation while reading body)";
-            read.map_err(|_| HttpError::Body(too_late.to_owned()))?.map_err(HttpError::Body)?
+            read.map_err(|_| HttpError::Body(TOO_LATE_FOR_BODY.to_owned()))?.map_err(HttpError::Body)?
         }
     };
     Ok((HttpAnswer { status, body }, next))

@@ -11,6 +11,7 @@ mod cluster;
 mod events;
 mod faults;
 mod files;
+mod hooks;
 mod life;
 mod many;
 mod probes;
