@@ -37,7 +37,7 @@ fn object(uid: &str, startup: bool) -> Value {
 }
 
 /// One thing that may happen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Happening {
     /// A probe in flight ends with this.
     Tells(usize, bool),

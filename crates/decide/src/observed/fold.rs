@@ -131,7 +131,7 @@ impl Observed {
         let action = self.in_flight.remove(&task);
         if let Outcome::Probed { container, id, kind, result } = outcome {
             // It did nothing to what the runtime holds: no listing is outdated by it.
-            return self.probed(pod, (&container, &id, kind), action, result, now);
+            return self.probed(pod, (&container, &id, kind), action.as_ref(), result, now);
         }
         self.settled_at = Some(now);
         match outcome {

@@ -48,7 +48,7 @@ impl Observed {
         &mut self,
         pod: &Pod,
         (name, id, kind): (&ContainerName, &ContainerId, ProbeKind),
-        action: Option<Action>,
+        action: Option<&Action>,
         result: ProbeResult,
         now: Timestamp,
     ) -> Vec<Report> {
@@ -64,7 +64,7 @@ impl Observed {
             return Vec::new();
         }
         let asked = match action {
-            Some(Action::Probe { at, early, .. }) => Asked { at, answered_at: now, early },
+            Some(Action::Probe { at, early, .. }) => Asked { at: *at, answered_at: now, early: *early },
             _ => Asked { at: now, answered_at: now, early: false },
         };
         let mut record = known.probes.take().filter(|record| record.id == *id);

@@ -155,12 +155,10 @@ fn number(value: i32, place: &str) -> Result<u16, Rejection> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that finds nothing where something must be has failed")]
-
     use super::*;
     use serde_json::{Value, json};
 
-    fn read(kind: &str, probe: Value) -> Result<Probe, String> {
+    fn read(kind: &str, probe: &Value) -> Result<Probe, String> {
         let container: api::Container =
             serde_json::from_value(json!({ "name": "c", kind: probe })).map_err(|error| error.to_string())?;
         let probes = probes(&container, Role::Main, "c").map_err(|rejection| rejection.message)?;
@@ -170,7 +168,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_api_server() {
         let seconds = Duration::from_secs;
-        let bare = read("livenessProbe", json!({ "httpGet": { "port": 80 } })).unwrap();
+        let bare = read("livenessProbe", &json!({ "httpGet": { "port": 80 } })).unwrap();
         assert_eq!((bare.initial_delay, bare.timeout, bare.period), (seconds(0), seconds(1), seconds(10)));
         assert_eq!((bare.success_threshold, bare.failure_threshold, bare.grace), (1, 3, None));
         let http = HttpGet {
@@ -184,14 +182,14 @@ mod tests {
         assert_eq!(bare.handler, ProbeHandler::HttpGet(http));
         let zero = json!({ "tcpSocket": { "port": "web" }, "timeoutSeconds": 0, "periodSeconds": 0,
             "failureThreshold": 0, "successThreshold": 0, "initialDelaySeconds": 0, "terminationGracePeriodSeconds": 7 });
-        let zero = read("startupProbe", zero).unwrap();
+        let zero = read("startupProbe", &zero).unwrap();
         assert_eq!(
             (zero.timeout, zero.period, zero.failure_threshold, zero.grace),
             (seconds(1), seconds(10), 3, Some(seconds(7)))
         );
         let port = TargetPort::Name("web".into());
         assert_eq!(zero.handler, ProbeHandler::TcpSocket { host: None, port });
-        let grpc = read("readinessProbe", json!({ "grpc": { "port": 5000, "mode": "TLS" } })).unwrap();
+        let grpc = read("readinessProbe", &json!({ "grpc": { "port": 5000, "mode": "TLS" } })).unwrap();
         assert_eq!(grpc.handler, ProbeHandler::Grpc { port: 5000, service: String::new(), tls: true });
     }
 
@@ -241,7 +239,7 @@ mod tests {
                 "\"a b\" is not the name of a header",
             ),
         ] {
-            let refused = read(kind, probe).unwrap_err();
+            let refused = read(kind, &probe).unwrap_err();
             assert!(refused.contains(words), "{words:?} is not in {refused:?}");
         }
     }
