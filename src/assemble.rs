@@ -16,6 +16,8 @@ pub(crate) struct RuntimePlace {
     pub(crate) shared_dir: PathBuf,
     pub(crate) layouts: Vec<PathBuf>,
     pub(crate) insecure_registries: Vec<String>,
+    pub(crate) registry_hosts: Option<PathBuf>,
+    pub(crate) trust_policy: Option<PathBuf>,
     pub(crate) node_address: IpAddr,
     pub(crate) pod_addresses: wasm::PodAddressMode,
 }
@@ -33,6 +35,8 @@ pub(crate) async fn open_runtime(place: RuntimePlace) -> anyhow::Result<Arc<wasm
         shared_dir: place.shared_dir,
         image_layouts: place.layouts,
         plain_http_hosts: place.insecure_registries,
+        registry_hosts: place.registry_hosts,
+        trust_policy: place.trust_policy,
         node_address: place.node_address,
         pod_address_mode: place.pod_addresses,
         guest_threads: None,

@@ -95,6 +95,8 @@ async fn connect_runtime(
                 shared_dir: config.root_dir.clone(),
                 layouts: config.images.layouts.clone(),
                 insecure_registries: config.images.insecure_registries.clone(),
+                registry_hosts: config.images.registry_hosts.clone(),
+                trust_policy: config.images.trust_policy.clone(),
                 node_address: *host_ips.first().context("this machine has no address for pods; --node-ip gives one")?,
                 pod_addresses: wasm::PodAddressMode::Auto,
             };
@@ -171,7 +173,7 @@ async fn assemble_kubelet(
         pod_logs: config.pod_logs_dir.clone(),
         sync_frequency: config.sync_frequency,
         dns: DnsSettings::of_config(&config.dns).context("reading resolvConf")?,
-        parallel_pulls: 1,
+        pulls: config.pulls.clone(),
         image_gc: Some(config.image_gc),
         capacity,
         allocatable,

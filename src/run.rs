@@ -19,12 +19,14 @@ use std::time::Duration;
 use anyhow::Context;
 use decide::admission::Capacity;
 use decide::pod::Resources;
+use decide::pulled::VerificationPolicy;
 use kubelet::clock::Clock;
 use kubelet::config::EventRate;
 use kubelet::dns::DnsSettings;
 use kubelet::events::Recorder;
 use kubelet::metrics::Metrics;
 use kubelet::objects::Objects;
+use kubelet::pulls::PullOptions;
 use kubelet::sources::{Change, files};
 use kubelet::tables::Origin;
 use kubelet::{Kubelet, Setup};
@@ -64,6 +66,12 @@ pub(crate) struct RunArgs {
     /// A registry, HOST or HOST:PORT, that is spoken to over plain HTTP (repeatable)
     #[arg(long, value_name = "HOST")]
     insecure_registry: Vec<String>,
+    /// A directory of containerd's hosts.toml files: mirrors, certificate authorities, client certificates
+    #[arg(long, value_name = "DIR")]
+    registry_hosts_dir: Option<PathBuf>,
+    /// Which images need whose signature: keys or identities by image pattern (see docs/registries.md)
+    #[arg(long, value_name = "FILE")]
+    image_trust_policy: Option<PathBuf>,
     /// Where images and compiled code are kept between runs
     #[arg(
         long,
@@ -105,6 +113,8 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
         shared_dir: state,
         layouts,
         insecure_registries: args.insecure_registry.clone(),
+        registry_hosts: args.registry_hosts_dir.clone(),
+        trust_policy: args.image_trust_policy.clone(),
         node_address: args.node_ip,
         pod_addresses: wasm::PodAddressMode::Host,
     })
@@ -170,7 +180,13 @@ fn start_kubelet(args: &RunArgs, place: &Path, runtime: cri::Client, target: &Ta
         pod_logs: place.join("logs"),
         sync_frequency: Duration::from_secs(60),
         dns: DnsSettings::of_host(),
-        parallel_pulls: 4,
+        pulls: PullOptions {
+            parallel: Some(4),
+            // Whoever runs this may read the store anyway.
+            verification: VerificationPolicy::NeverVerify,
+            login_directories: PullOptions::default_login_directories(place, home()),
+            ..PullOptions::beneath(place)
+        },
         // What is shared with other nodes of this user is not given up by one of them.
         image_gc: None,
         capacity: fixed(anything_that_runs_here()),
@@ -182,6 +198,10 @@ fn start_kubelet(args: &RunArgs, place: &Path, runtime: cri::Client, target: &Ta
         metrics: Arc::new(Metrics::new(NODE_NAME)),
         clock: Clock::System,
     })
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
 }
 
 /// No bounds but the machine's, and the labels of a wasklet node, which manifests select.

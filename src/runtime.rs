@@ -35,6 +35,12 @@ pub(crate) struct RuntimeArgs {
     /// A registry, HOST or HOST:PORT, that is spoken to over plain HTTP (repeatable)
     #[arg(long, value_name = "HOST")]
     insecure_registry: Vec<String>,
+    /// A directory of containerd's hosts.toml files: mirrors, certificate authorities, client certificates
+    #[arg(long, value_name = "DIR")]
+    registry_hosts_dir: Option<PathBuf>,
+    /// Which images need whose signature: keys or identities by image pattern (see docs/registries.md)
+    #[arg(long, value_name = "FILE")]
+    image_trust_policy: Option<PathBuf>,
     /// The node's own address: that of pods on the host's network, and of all pods where no route can be added
     #[arg(long, value_name = "IP")]
     node_ip: Option<IpAddr>,
@@ -49,6 +55,8 @@ pub(crate) fn run(args: RuntimeArgs) -> anyhow::Result<ExitCode> {
             shared_dir: state,
             layouts: args.image_layout,
             insecure_registries: args.insecure_registry,
+            registry_hosts: args.registry_hosts_dir,
+            trust_policy: args.image_trust_policy,
             node_address: args.node_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             pod_addresses: wasm::PodAddressMode::Auto,
         };

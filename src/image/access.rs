@@ -5,9 +5,11 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use image::{Credentials, PullerOptions, Reference, Store};
+use decide::keyring::{DockerConfig, Keyring, Source};
+use image::{Credentials, PullerOptions, Reference, Store, TrustPolicy};
 
 /// Bytes; the longest password or token that is read.
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
@@ -17,7 +19,13 @@ pub(super) struct AccessArgs {
     /// A registry, HOST or HOST:PORT, that is spoken to over plain HTTP (repeatable)
     #[arg(long, value_name = "HOST")]
     insecure_registry: Vec<String>,
-    /// The user's name for the registry
+    /// A directory of containerd's hosts.toml files: mirrors, certificate authorities, client certificates
+    #[arg(long, value_name = "DIR")]
+    registry_hosts_dir: Option<PathBuf>,
+    /// Which images need whose signature: keys or identities by image pattern (see docs/registries.md)
+    #[arg(long, value_name = "FILE")]
+    image_trust_policy: Option<PathBuf>,
+    /// The user's name for the registry [default: the login of ~/.docker/config.json, if there is one]
     #[arg(long, short, value_name = "NAME", requires = "password_stdin")]
     username: Option<String>,
     /// Read the user's password or token from standard input
@@ -26,14 +34,20 @@ pub(super) struct AccessArgs {
 }
 
 impl AccessArgs {
-    pub(super) fn puller_options(&self, store: Store, layouts: Vec<PathBuf>) -> PullerOptions {
-        PullerOptions { layouts, plain_http: self.insecure_registry.clone(), ..PullerOptions::new(store) }
+    pub(super) fn puller_options(&self, store: Store, layouts: Vec<PathBuf>) -> anyhow::Result<PullerOptions> {
+        Ok(PullerOptions {
+            layouts,
+            plain_http: self.insecure_registry.clone(),
+            hosts_directory: self.registry_hosts_dir.clone(),
+            trust: self.image_trust_policy.as_deref().map(TrustPolicy::read).transpose()?.map(Arc::new),
+            ..PullerOptions::new(store)
+        })
     }
 
     /// What proves to the registry of `image` who asks.
     pub(super) fn credentials(&self, image: &Reference) -> anyhow::Result<Option<Credentials>> {
         let Some(username) = &self.username else {
-            return Ok(None);
+            return own_login(image);
         };
         let mut password = String::new();
         let read = std::io::stdin().lock().take(PASSWORD_BYTES_MAX).read_to_string(&mut password);
@@ -42,7 +56,31 @@ impl AccessArgs {
         if password.is_empty() {
             bail!("--password-stdin: standard input holds no password; try `printenv TOKEN | wasklet image …`");
         }
-        let _ = image;
         Ok(Some(Credentials::Basic { username: username.clone(), password: password.to_owned() }))
     }
+}
+
+/// The login that this user's Docker configuration has for the image.
+fn own_login(image: &Reference) -> anyhow::Result<Option<Credentials>> {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let Some(path) = home.map(|home| home.join(".docker/config.json")) else {
+        return Ok(None);
+    };
+    let content = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        content => content.with_context(|| format!("reading {}", path.display()))?,
+    };
+    let config = DockerConfig::parse(&content).with_context(|| format!("reading {}", path.display()))?;
+    let mut keyring = Keyring::default();
+    keyring.add(config, &Source::Node);
+    Ok(keyring.fitting(&image.name()).into_iter().next().map(|fitting| {
+        let login = fitting.login;
+        if !login.registry_token.is_empty() {
+            Credentials::Bearer(login.registry_token)
+        } else if !login.identity_token.is_empty() {
+            Credentials::IdentityToken(login.identity_token)
+        } else {
+            Credentials::Basic { username: login.username, password: login.password }
+        }
+    }))
 }

@@ -43,7 +43,7 @@ pub(super) struct PullArgs {
 pub(super) fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
     let reference = Reference::parse(&args.image)?;
     let credentials = args.access.credentials(&reference)?;
-    let options = args.access.puller_options(args.store.open()?, args.image_layout.clone());
+    let options = args.access.puller_options(args.store.open()?, args.image_layout.clone())?;
     let progress = Progress::new(args.quiet);
     let started = Instant::now();
     let image = block_on(async {

@@ -4,6 +4,7 @@ mod examples;
 mod files;
 mod flags;
 mod manifests;
+mod registries;
 mod static_pods;
 mod stopping;
 mod wrong_input;

@@ -9,6 +9,7 @@ mod images;
 mod kubelet_api;
 mod network;
 mod node;
+mod private_images;
 mod probes;
 mod refusal;
 mod resize;

@@ -1,5 +1,6 @@
 //! Reports: what a Kubernetes Event about a pod will say. The kubelet's own reasons and words stand here, once.
 
+use crate::event::Failure;
 use crate::names::ContainerName;
 use k8s_openapi::api::core::v1 as api;
 use std::time::Duration;
@@ -91,8 +92,38 @@ pub fn pulled(image: &str, took: Duration, waited: Duration, bytes: u64, contain
     Report::normal("Pulled", message).of(container)
 }
 
+/// A pull has failed, or there was none: as the kubelet tells it, before it tells the reason.
+#[must_use]
+pub fn pull_failed(image: &str, failure: &Failure, container: &ContainerName) -> Report {
+    let prefix = format!("image pull failed for {image} because ");
+    let (reason, message) = match failure.reason {
+        "ErrImageNeverPull" => ("ErrImageNeverPull", failure.message.clone()),
+        "InvalidImageName" | "ImageInspectError" => ("InspectFailed", failure.message.clone()),
+        // What the runtime said begins with the reason; the status says it in words.
+        reason => {
+            let said = failure.message.strip_prefix(&prefix).and_then(|rest| rest.split_once(": "));
+            let said = said.map_or_else(|| failure.message.clone(), |(_, said)| format!("{reason}: {said}"));
+            ("Failed", format!("Failed to pull image \"{image}\": {said}"))
+        }
+    };
+    Report::warning(reason, message).of(container)
+}
+
+/// Secrets that a pod names for its pulls and that cannot be used.
+#[must_use]
+pub fn pull_secrets_missing(names: &[&str]) -> Report {
+    let names = names.join(", ");
+    let message =
+        format!("Unable to retrieve some image pull secrets ({names}); attempting to pull the image may not succeed.");
+    Report::warning("FailedToRetrieveImagePullSecret", message)
+}
+
 /// The image was on the node already.
 #[must_use]
 pub fn image_present(image: &str, container: &ContainerName) -> Report {
-    Report::normal("Pulled", format!("Container image \"{image}\" already present on machine")).of(container)
+    Report::normal(
+        "Pulled",
+        format!("Container image \"{image}\" already present on machine and can be accessed by the pod"),
+    )
+    .of(container)
 }

@@ -4,7 +4,6 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use oci_client::secrets::RegistryAuth;
 
 /// Credentials for one registry. Their `Debug` form hides everything but the kind.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -18,6 +17,8 @@ pub enum Credentials {
     },
     /// A token the registry takes as it is (CRI's `registry_token`).
     Bearer(String),
+    /// A refresh token that a token service changes into one for the registry (CRI's `identity_token`).
+    IdentityToken(String),
 }
 
 /// The `auth` value of a pull secret is not base64 of `user:password`. Its text says nothing of the content.
@@ -38,14 +39,6 @@ impl Credentials {
         let (username, password) = decoded.trim_end_matches('\0').split_once(':').ok_or(CredentialsError)?;
         Ok(Self::Basic { username: username.to_owned(), password: password.to_owned() })
     }
-
-    pub(crate) fn to_registry_auth(credentials: Option<&Self>) -> RegistryAuth {
-        match credentials {
-            None => RegistryAuth::Anonymous,
-            Some(Self::Basic { username, password }) => RegistryAuth::Basic(username.clone(), password.clone()),
-            Some(Self::Bearer(token)) => RegistryAuth::Bearer(token.clone()),
-        }
-    }
 }
 
 impl fmt::Debug for Credentials {
@@ -53,6 +46,7 @@ impl fmt::Debug for Credentials {
         f.write_str(match self {
             Self::Basic { .. } => "Basic(..)",
             Self::Bearer(_) => "Bearer(..)",
+            Self::IdentityToken(_) => "IdentityToken(..)",
         })
     }
 }
@@ -74,6 +68,7 @@ mod tests {
     #[test]
     fn nothing_secret_is_printed() {
         let secret = Credentials::from_auth("dXNlcjpwYTpzcw==").unwrap();
-        assert_eq!(format!("{secret:?} {:?}", Credentials::Bearer("token".into())), "Basic(..) Bearer(..)");
+        let (bearer, identity) = (Credentials::Bearer("token".into()), Credentials::IdentityToken("token".into()));
+        assert_eq!(format!("{secret:?} {bearer:?} {identity:?}"), "Basic(..) Bearer(..) IdentityToken(..)");
     }
 }

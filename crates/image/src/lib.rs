@@ -10,6 +10,7 @@
 //! - [`Content`]: what an image is made of: a wasm binary, files around one ([`Rootfs`]), or a Spin application
 //! - [`Store`]: blobs by digest, unpacked files and the table of images, shared by processes
 //! - [`Puller`]: from layouts and registries into the store
+//! - [`Registries`]: pushing, and whatever else is asked of registries
 
 mod content;
 mod credentials;
@@ -21,14 +22,18 @@ mod manifest;
 pub mod pack;
 mod pull;
 mod reference;
+mod registry;
 mod rootfs;
 mod store;
+mod trust;
 
 pub use content::{Blob, Content, Spin, Wasm};
 pub use credentials::{Credentials, CredentialsError};
 pub use describe::{Description, Layer, describe};
 pub use digest::{Digest, DigestError};
-pub use pull::{Layouts, Limits, Part, PullError, PullErrorKind, Puller, PullerOptions, Refusal};
+pub use pull::{Layouts, Part, PullError, PullErrorKind, Puller, PullerOptions, Refusal};
 pub use reference::{Reference, ReferenceError};
+pub use registry::{Limits, Push, PushBlob, PushContent, PushError, PushProgress, Registries, RegistryOptions};
 pub use rootfs::{Program, ProgramError, Rootfs};
 pub use store::{FsUsage, Image, ImageConfig, ImageId, Lease, Store, StoreError};
+pub use trust::{TrustError, TrustPolicy};

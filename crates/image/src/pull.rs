@@ -11,14 +11,13 @@ mod error;
 mod fetch;
 mod layout;
 mod make;
-mod registry;
 mod select;
+mod signed;
 mod spin;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
@@ -29,52 +28,9 @@ pub(crate) use self::select::wasm_platform;
 use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::reference::Reference;
+use crate::registry::{Limits, Registries, RegistryOptions};
 use crate::store::{Image, Store};
-
-/// Registries take manifests of at most 4 MiB; configurations are held to the same.
-const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// Bounds of every pull.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// For a connection to a registry.
-    pub connect_timeout: Duration,
-    /// For a connection on which nothing comes.
-    pub stall_timeout: Duration,
-    /// For a token and a manifest together.
-    pub manifest_timeout: Duration,
-    /// For one blob, however steadily it drips.
-    pub layer_timeout: Duration,
-    /// Bytes of a wasm layer, and of each layer of a Spin application.
-    pub wasm_bytes_max: u64,
-    /// Bytes of a layer of files, as it is downloaded.
-    pub layer_bytes_max: u64,
-    /// Bytes that all layers of files of one image may unfold to.
-    pub unpacked_bytes_max: u64,
-    /// Files and directories that all layers of one image may list.
-    pub entries_max: u64,
-    /// Tries of each request, when failures may pass.
-    pub tries: u32,
-    /// Before the second try; it doubles with each, and is spread.
-    pub pause: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            stall_timeout: Duration::from_secs(30),
-            manifest_timeout: Duration::from_secs(60),
-            layer_timeout: Duration::from_secs(30 * 60),
-            wasm_bytes_max: 512 * 1024 * 1024,
-            layer_bytes_max: 4 * 1024 * 1024 * 1024,
-            unpacked_bytes_max: 8 * 1024 * 1024 * 1024,
-            entries_max: 1_000_000,
-            tries: 3,
-            pause: Duration::from_millis(500),
-        }
-    }
-}
+use crate::trust::TrustPolicy;
 
 /// What a [`Puller`] pulls from and into.
 #[derive(Clone)]
@@ -86,6 +42,10 @@ pub struct PullerOptions {
     pub layouts: Vec<PathBuf>,
     /// Registries spoken to in plain HTTP, as `host` (any port) or `host:port`, besides those on loopback.
     pub plain_http: Vec<String>,
+    /// A directory of containerd's `hosts.toml` files: mirrors, certificate authorities, client certificates.
+    pub hosts_directory: Option<PathBuf>,
+    /// Which images need whose signature; without one, all are taken.
+    pub trust: Option<Arc<TrustPolicy>>,
     /// Bounds of every pull.
     pub limits: Limits,
 }
@@ -94,7 +54,14 @@ impl PullerOptions {
     /// Into this store, from registries over HTTPS, within the default limits.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, layouts: Vec::new(), plain_http: Vec::new(), limits: Limits::default() }
+        Self {
+            store,
+            layouts: Vec::new(),
+            plain_http: Vec::new(),
+            hosts_directory: None,
+            trust: None,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -104,6 +71,7 @@ pub struct Puller(Arc<Inner>);
 
 struct Inner {
     options: PullerOptions,
+    registries: Registries,
     under_way: Mutex<HashMap<Wanted, Flight>>,
     /// Downloads by blob; one at a time holds the gate.
     gates: Mutex<HashMap<Digest, Weak<Gate>>>,
@@ -118,9 +86,12 @@ impl Puller {
     /// Makes a puller. The process's TLS provider becomes ring, unless one was installed before.
     #[must_use]
     pub fn new(options: PullerOptions) -> Self {
-        // An error says that there is one already, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Self(Arc::new(Inner { options, under_way: Mutex::default(), gates: Mutex::default() }))
+        let registries = Registries::new(RegistryOptions {
+            plain_http: options.plain_http.clone(),
+            hosts_directory: options.hosts_directory.clone(),
+            limits: options.limits,
+        });
+        Self(Arc::new(Inner { options, registries, under_way: Mutex::default(), gates: Mutex::default() }))
     }
 
     /// The store it pulls into.

@@ -7,6 +7,7 @@
 mod duration;
 mod fields;
 mod load;
+mod pulls;
 mod resolve;
 mod schema;
 
@@ -22,6 +23,8 @@ use decide::image_gc::Policy;
 use decide::node::{HardEviction, Reserved};
 use k8s_openapi::api::core::v1::Taint;
 use serde_json::{Value, json};
+
+use crate::pulls::{ProviderError, PullOptions};
 
 pub use self::{
     duration::{GoDuration, InvalidDuration},
@@ -68,6 +71,8 @@ pub struct Config {
     pub images: ImageSources,
     /// When images go that nothing uses.
     pub image_gc: Policy,
+    /// How they are pulled.
+    pub pulls: PullOptions,
     /// How much is logged, klog's number: 0 is least, 4 is debugging.
     pub verbosity: u32,
     /// How the log is written.
@@ -181,6 +186,10 @@ pub struct ImageSources {
     pub layouts: Vec<PathBuf>,
     /// Registry hosts (`host` or `host:port`) spoken to over plain HTTP.
     pub insecure_registries: Vec<String>,
+    /// A directory of containerd's `hosts.toml` files.
+    pub registry_hosts: Option<PathBuf>,
+    /// A file that says which images need whose signature.
+    pub trust_policy: Option<PathBuf>,
 }
 
 /// How the log is written.
@@ -219,6 +228,8 @@ pub enum ConfigError {
     Value { origin: PathBuf, message: String },
     #[error("{name} is \"{value}\": {message}")]
     Invalid { name: &'static str, value: String, message: String },
+    #[error(transparent)]
+    Providers(#[from] ProviderError),
     #[error("{0}")]
     Refused(String),
 }

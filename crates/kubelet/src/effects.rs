@@ -25,13 +25,14 @@ use decide::plan::Action;
 use decide::pod::{Container, Pod, Resources};
 use decide::report::Report;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::dns::{DnsSettings, dns_config};
 use crate::environment::{Addresses, container_environment};
 use crate::objects::Objects;
 use crate::prober::{Asked, Prober};
+use crate::pulls::Pulls;
 use crate::volumes::{Hosts, Volumes};
 
 pub use log_files::LogFiles;
@@ -52,8 +53,8 @@ pub struct Effects {
     pub logs: LogFiles,
     /// What a container without limits may use, for its environment.
     pub allocatable: watch::Receiver<Resources>,
-    /// Image pulls that may run at once.
-    pub pulls: Arc<Semaphore>,
+    /// What the pulls of all pods share.
+    pub pulls: Arc<Pulls>,
     /// The time.
     pub clock: Clock,
 }

@@ -112,10 +112,16 @@ pub struct KubeletFlags {
     /// How long an image stays at least after it came [default: 2m]
     #[arg(long, value_name = "DURATION", help_heading = STATE)]
     pub minimum_image_ttl_duration: Option<GoDuration>,
-    /// Not supported yet, and refused; use imagePullSecrets
+    /// A directory of containerd's hosts.toml files: mirrors, certificate authorities, client certificates
+    #[arg(long, value_name = "DIR", help_heading = STATE)]
+    pub registry_hosts_dir: Option<PathBuf>,
+    /// Which images need whose signature: keys or identities by image pattern (see docs/registries.md)
+    #[arg(long, value_name = "FILE", help_heading = STATE)]
+    pub image_trust_policy: Option<PathBuf>,
+    /// Which plugins know logins for which images: a CredentialProviderConfig, or a directory of them
     #[arg(long, value_name = "FILE", help_heading = STATE)]
     pub image_credential_provider_config: Option<PathBuf>,
-    /// Not supported yet, and refused; use imagePullSecrets
+    /// Where those plugins are
     #[arg(long, value_name = "DIR", help_heading = STATE)]
     pub image_credential_provider_bin_dir: Option<PathBuf>,
 
@@ -156,6 +162,16 @@ pub struct KubeletFlags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = SERVER)]
     pub anonymous_auth: Option<bool>,
 
+    /// Pulls per second that registries are asked for at most, 0 for no limit [default: 5]
+    #[arg(long, value_name = "COUNT", help_heading = STATE)]
+    pub registry_qps: Option<u32>,
+    /// Pulls at once that registries are asked for at most [default: 10]
+    #[arg(long, value_name = "COUNT", help_heading = STATE)]
+    pub registry_burst: Option<u32>,
+    /// Whether images are pulled one after the other [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = STATE)]
+    pub serialize_image_pulls: Option<bool>,
+
     /// How much is logged: 0 is least, 4 is debugging [default: 0]
     #[arg(long = "v", short = 'v', value_name = "LEVEL")]
     pub v: Option<u32>,
@@ -170,16 +186,6 @@ impl KubeletFlags {
     /// # Errors
     /// A flag that is refused, or whose value cannot be read.
     pub(crate) fn as_configuration(&self) -> Result<KubeletConfiguration, ConfigError> {
-        for (name, given) in [
-            ("--image-credential-provider-config", self.image_credential_provider_config.is_some()),
-            ("--image-credential-provider-bin-dir", self.image_credential_provider_bin_dir.is_some()),
-        ] {
-            if given {
-                return Err(ConfigError::Refused(format!(
-                    "{name}: credential provider plugins are not supported by wasklet yet; use imagePullSecrets"
-                )));
-            }
-        }
         let mut set = KubeletConfiguration {
             enable_server: self.enable_server,
             static_pod_path: self.pod_manifest_path.clone(),
@@ -191,6 +197,9 @@ impl KubeletFlags {
             tls_cert_file: self.tls_cert_file.clone(),
             tls_private_key_file: self.tls_private_key_file.clone(),
             healthz_port: self.healthz_port,
+            registry_pull_qps: self.registry_qps,
+            registry_burst: self.registry_burst,
+            serialize_image_pulls: self.serialize_image_pulls,
             healthz_bind_address: self.healthz_bind_address.clone(),
             cluster_domain: self.cluster_domain.clone(),
             cluster_dns: (!self.cluster_dns.is_empty()).then(|| self.cluster_dns.clone()),

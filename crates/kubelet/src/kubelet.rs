@@ -12,7 +12,7 @@ use std::time::Duration;
 use decide::admission::Capacity;
 use decide::image_gc::Policy;
 use decide::pod::Resources;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
@@ -26,6 +26,7 @@ use crate::image_gc::{self, Collector};
 use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::prober::Prober;
+use crate::pulls::{PullOptions, Pulls};
 use crate::sources::files::FileSource;
 use crate::sources::{Change, api, files};
 use crate::status::{self, Publisher};
@@ -59,8 +60,8 @@ pub struct Setup {
     pub sync_frequency: Duration,
     /// How names are resolved.
     pub dns: DnsSettings,
-    /// Images that may be pulled at once.
-    pub parallel_pulls: usize,
+    /// How images are pulled.
+    pub pulls: PullOptions,
     /// When images go that nothing uses; `None` is never.
     pub image_gc: Option<Policy>,
     /// What pods may use, and the labels they may ask for.
@@ -137,6 +138,8 @@ impl Kubelet {
             host_ips: setup.host_ips.clone(),
             allocatable: setup.allocatable.clone(),
         };
+        let pulls = Arc::new(Pulls::new(setup.pulls));
+        tasks.spawn(Arc::clone(&pulls).forget_gone(setup.runtime.clone(), setup.clock));
         let effects = Effects {
             prober: Prober::new(setup.runtime.clone(), Arc::clone(&setup.metrics)),
             runtime: setup.runtime,
@@ -146,7 +149,7 @@ impl Kubelet {
             // Who brings pods by hand reads their logs by hand, perhaps after the pods are gone.
             logs: LogFiles::new(setup.pod_logs, setup.by_hand),
             allocatable: setup.allocatable,
-            pulls: Arc::new(Semaphore::new(setup.parallel_pulls.max(1))),
+            pulls,
             clock: setup.clock,
         };
         let shared = Shared {

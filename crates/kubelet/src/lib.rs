@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod node;
 pub mod objects;
 pub mod prober;
+pub mod pulls;
 pub mod server;
 pub mod sources;
 pub mod status;

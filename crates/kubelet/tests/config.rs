@@ -20,7 +20,7 @@ struct Command {
 }
 
 fn host() -> Host {
-    Host { hostname: "Host-1".to_owned(), is_root: true, user_state: None }
+    Host { hostname: "Host-1".to_owned(), is_root: true, user_state: None, home: None }
 }
 
 fn resolve(case: &Path) -> Result<Config, String> {

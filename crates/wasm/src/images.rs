@@ -5,11 +5,12 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cri::{Code, v1};
 use image::{
     Content, Credentials, CredentialsError, Image, Lease, Program, ProgramError, PullError, PullErrorKind, Puller,
-    PullerOptions, Reference, Store, StoreError,
+    PullerOptions, Reference, Store, StoreError, TrustPolicy,
 };
 
 /// Why an image cannot be had, told or removed.
@@ -76,10 +77,11 @@ pub enum ImageError {
     ShuttingDown,
 }
 
-/// The kubelet knows an unreachable registry by this word, and has a reason of its own for it.
+/// The kubelet knows an unreachable registry and a missing signature by these words, and has reasons of its own for them.
 fn pull_message(error: &PullError) -> String {
     match error.kind() {
         PullErrorKind::Unavailable => format!("RegistryUnavailable: {}", error.message()),
+        PullErrorKind::Untrusted => format!("SignatureValidationFailed: {}", error.message()),
         _ => error.message(),
     }
 }
@@ -99,7 +101,7 @@ impl ImageError {
                 PullErrorKind::NotFound => Code::NotFound,
                 PullErrorKind::Unauthorized => Code::PermissionDenied,
                 PullErrorKind::Unavailable => Code::Unknown,
-                PullErrorKind::Unsupported => Code::FailedPrecondition,
+                PullErrorKind::Unsupported | PullErrorKind::Untrusted => Code::FailedPrecondition,
                 PullErrorKind::Corrupt => Code::DataLoss,
                 PullErrorKind::TooLarge => Code::ResourceExhausted,
                 PullErrorKind::Store => Code::Internal,
@@ -131,8 +133,15 @@ pub(crate) struct Images {
 
 impl Images {
     /// Opens the store at `root`. Images are looked for in `layouts` before a registry is asked.
-    pub(crate) fn open(root: PathBuf, layouts: Vec<PathBuf>, plain_http: Vec<String>) -> Result<Self, StoreError> {
-        let options = PullerOptions { layouts, plain_http, ..PullerOptions::new(Store::open(root)?) };
+    pub(crate) fn open(
+        root: PathBuf,
+        layouts: Vec<PathBuf>,
+        plain_http: Vec<String>,
+        hosts_directory: Option<PathBuf>,
+        trust: Option<Arc<TrustPolicy>>,
+    ) -> Result<Self, StoreError> {
+        let options =
+            PullerOptions { layouts, plain_http, hosts_directory, trust, ..PullerOptions::new(Store::open(root)?) };
         Ok(Self { puller: Puller::new(options) })
     }
 
@@ -232,6 +241,8 @@ impl Images {
 fn credentials(auth: v1::AuthConfig) -> Result<Option<Credentials>, CredentialsError> {
     Ok(if !auth.registry_token.is_empty() {
         Some(Credentials::Bearer(auth.registry_token))
+    } else if !auth.identity_token.is_empty() {
+        Some(Credentials::IdentityToken(auth.identity_token))
     } else if !auth.username.is_empty() {
         Some(Credentials::Basic { username: auth.username, password: auth.password })
     } else if !auth.auth.is_empty() {
@@ -292,6 +303,8 @@ mod tests {
         assert_eq!(credentials(auth("t", "u", "")).unwrap(), Some(Credentials::Bearer("t".into())));
         let basic = Credentials::Basic { username: "u".into(), password: String::new() };
         assert_eq!(credentials(auth("", "u", "")).unwrap(), Some(basic));
+        let identity = v1::AuthConfig { identity_token: "i".into(), ..auth("", "u", "") };
+        assert_eq!(credentials(identity).unwrap(), Some(Credentials::IdentityToken("i".into())));
         assert!(credentials(auth("", "", "???")).is_err());
     }
 }

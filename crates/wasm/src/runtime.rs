@@ -47,6 +47,10 @@ pub struct RuntimeOptions {
     pub image_layouts: Vec<PathBuf>,
     /// Registries that are spoken to without TLS, as `HOST` or `HOST:PORT`.
     pub plain_http_hosts: Vec<String>,
+    /// A directory of containerd's `hosts.toml` files: mirrors, certificate authorities, client certificates.
+    pub registry_hosts: Option<PathBuf>,
+    /// A file that says which images need whose signature; without one, all are taken.
+    pub trust_policy: Option<PathBuf>,
     /// The node's own address: that of pods on the host's network, and of all pods in host mode.
     pub node_address: IpAddr,
     /// Where pods get their addresses from.
@@ -76,6 +80,9 @@ pub enum RuntimeError {
     /// The image store cannot be opened.
     #[error("open the images")]
     Images(#[from] image::StoreError),
+    /// The trust policy cannot be kept to.
+    #[error("read the trust policy")]
+    Trust(#[from] image::TrustError),
     /// The engines cannot be built.
     #[error("build the engines")]
     Engines(#[from] EngineError),
@@ -168,7 +175,14 @@ fn open(options: RuntimeOptions) -> Result<Opened, RuntimeError> {
     // Before anything of theirs is removed: with a mount in it, nothing could be.
     container::root::unmount_below(&state_dir.join("containers"));
     let containers: Vec<ContainerRecord> = container_records.read_all()?;
-    let images = Images::open(options.shared_dir.join("images"), options.image_layouts, options.plain_http_hosts)?;
+    let trust = options.trust_policy.as_deref().map(image::TrustPolicy::read).transpose()?.map(Arc::new);
+    let images = Images::open(
+        options.shared_dir.join("images"),
+        options.image_layouts,
+        options.plain_http_hosts,
+        options.registry_hosts,
+        trust,
+    )?;
     let mut engine_options = EngineOptions::new(options.shared_dir.join("code"));
     engine_options.worker_threads = options.guest_threads;
     let engines = Engines::new(engine_options)?;

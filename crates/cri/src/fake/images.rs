@@ -17,12 +17,25 @@ pub(super) struct Images {
     registry: BTreeMap<String, usize>,
     /// Names that were.
     on_node: BTreeSet<String>,
+    /// Who may pull a name, where not everybody may: a user and a password.
+    private: BTreeMap<String, (String, String)>,
 }
 
 impl Images {
     pub(super) fn publish(&mut self, name: &str) {
         let number = self.registry.len() + 1;
         self.registry.entry(name.to_owned()).or_insert(number);
+    }
+
+    pub(super) fn require(&mut self, name: &str, username: &str, password: &str) {
+        self.private.insert(name.to_owned(), (username.to_owned(), password.to_owned()));
+    }
+
+    /// Whether the registry lets in who shows `auth`.
+    fn lets_in(&self, name: &str, auth: Option<&v1::AuthConfig>) -> bool {
+        self.private.get(name).is_none_or(|(username, password)| {
+            auth.is_some_and(|auth| auth.username == *username && auth.password == *password)
+        })
     }
 
     /// Whether the registry has it.
@@ -108,9 +121,13 @@ impl ImageService for Fake {
         &self,
         request: Request<v1::PullImageRequest>,
     ) -> Result<Response<v1::PullImageResponse>, Status> {
-        let name = named(request.into_inner().image)?;
+        let request = request.into_inner();
+        let name = named(request.image)?;
         self.enter("PullImage", &name).await?;
         let mut state = self.state();
+        if !state.images.lets_in(&name, request.auth.as_ref()) {
+            return Err(Status::permission_denied(format!("pulling image {name:?}: access denied")));
+        }
         if !state.images.pull(&name) {
             return Err(Status::not_found(format!("pulling image {name:?}: not found")));
         }

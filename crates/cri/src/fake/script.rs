@@ -86,6 +86,15 @@ impl<'a> Script<'a> {
         self
     }
 
+    /// An image that only this user can pull.
+    pub fn private_image(self, image: &str, username: &str, password: &str) -> Self {
+        let mut state = self.fake.state();
+        state.images.publish(image);
+        state.images.require(image, username, password);
+        drop(state);
+        self
+    }
+
     /// An image that is on the node already.
     pub fn image_on_node(self, image: &str) -> Self {
         let mut state = self.fake.state();

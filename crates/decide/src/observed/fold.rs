@@ -8,7 +8,7 @@ use crate::event::{Event, Failure, Image, ImageOrigin, Outcome, RuntimeView};
 use crate::names::{ContainerId, ContainerName};
 use crate::plan::{Action, Task, TaskKind};
 use crate::pod::{Enforced, Pod, Rejection};
-use crate::report::{Report, image_present, pulled};
+use crate::report::{Report, image_present, pull_failed, pulled};
 use crate::time::{Timestamp, after};
 use std::time::Duration;
 
@@ -249,14 +249,8 @@ impl Observed {
                     Some(Action::PullImage { image, .. }) => image,
                     _ => String::new(),
                 };
-                let what = match failure.reason {
-                    "ErrImagePull" | "RegistryUnavailable" => {
-                        format!("Failed to pull image \"{name}\": {}", failure.message)
-                    }
-                    _ => failure.message.clone(),
-                };
                 let reports = vec![
-                    Report::warning("Failed", what).of(container),
+                    pull_failed(&name, &failure, container),
                     Report::warning("Failed", format!("Error: {}", failure.reason)).of(container),
                 ];
                 // A pull of an image that the pod has no more use for holds nothing up.

@@ -246,7 +246,8 @@ fn as_failed(draft: &Draft<'_>, setback: &Setback) -> Waiting {
 /// First the error itself, then, for what may pass by itself, that the next pull is waited for.
 fn pull_failed(draft: &Draft<'_>, container: &Container, setback: &Setback) -> Waiting {
     let shown_until = after(setback.at, PULL_ERROR_SHOWN);
-    let backs_off = matches!(setback.failure.reason, "ErrImagePull" | "RegistryUnavailable");
+    let backs_off =
+        matches!(setback.failure.reason, "ErrImagePull" | "RegistryUnavailable" | "SignatureValidationFailed");
     if !backs_off || draft.now < shown_until {
         let failed = as_failed(draft, setback);
         let until = if backs_off { Some(shown_until) } else { failed.until };

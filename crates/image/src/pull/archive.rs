@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::MANIFEST_BYTES_MAX;
 use crate::digest::Digest;
 use crate::manifest::{DOCKER_CONFIG, DOCKER_MANIFEST, Descriptor, Manifest};
 use crate::reference::Reference;
+use crate::registry::MANIFEST_BYTES_MAX;
 
 /// A layer of files in Docker's words.
 const DOCKER_TAR_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::select::Refusal;
 use crate::digest::Digest;
 use crate::reference::{Reference, ReferenceError};
+use crate::registry::RegistryError;
 use crate::store::StoreError;
 
 /// The cause of a [`PullError`], by which callers choose a reason and whether trying again can help.
@@ -31,6 +32,8 @@ pub enum PullErrorKind {
     Corrupt,
     /// Over a size limit.
     TooLarge,
+    /// It has no signature that the trust policy demands.
+    Untrusted,
     /// The local store failed.
     Store,
 }
@@ -46,6 +49,8 @@ pub enum Part {
     Config(Digest),
     /// A layer.
     Layer(Digest),
+    /// A signature over the image, or its payload.
+    Signature(Digest),
 }
 
 impl Part {
@@ -53,7 +58,9 @@ impl Part {
     pub(crate) fn digest(self) -> Option<Digest> {
         match self {
             Self::Manifest => None,
-            Self::PlatformManifest(digest) | Self::Config(digest) | Self::Layer(digest) => Some(digest),
+            Self::PlatformManifest(digest) | Self::Config(digest) | Self::Layer(digest) | Self::Signature(digest) => {
+                Some(digest)
+            }
         }
     }
 }
@@ -65,6 +72,7 @@ impl fmt::Display for Part {
             Self::PlatformManifest(digest) => write!(f, "manifest {digest}"),
             Self::Config(digest) => write!(f, "configuration {digest}"),
             Self::Layer(digest) => write!(f, "layer {digest}"),
+            Self::Signature(digest) => write!(f, "signature {digest}"),
         }
     }
 }
@@ -161,6 +169,16 @@ pub enum PullError {
         /// Which limit.
         problem: String,
     },
+    /// The trust policy does not let it in. Nothing of it but its manifest was fetched.
+    #[error("{image}: {rule}: {problem}")]
+    Untrusted {
+        /// What was to be pulled.
+        image: Reference,
+        /// The policy and the part of it that the image falls under.
+        rule: String,
+        /// What was looked for, what was found, the way out.
+        problem: String,
+    },
     /// A file of a layout directory could not be read.
     #[error("{image}: cannot read {} of the image layout", path.display())]
     Layout {
@@ -189,7 +207,7 @@ pub enum PullError {
         /// What failed.
         source: StoreError,
     },
-    /// The HTTP client could not be made, most often for want of root certificates.
+    /// What this machine was told of the registry cannot be used: `hosts.toml`, a certificate, a proxy.
     #[error("{image}: cannot set up a connection to registry {}: {cause}", image.registry())]
     Client {
         /// What was to be pulled.
@@ -211,6 +229,25 @@ impl PullError {
         Self::Store { image: image.clone(), source: StoreError::Write(Arc::new(source)) }
     }
 
+    /// What a registry did not do for `part`, after the image was looked for in `layouts`.
+    pub(crate) fn of_registry(image: &Reference, part: Part, layouts: &Layouts, error: RegistryError) -> Self {
+        let (image, layouts) = (image.clone(), layouts.clone());
+        match error {
+            RegistryError::Denied { with_credentials } => Self::Unauthorized { image, with_credentials, layouts },
+            RegistryError::Missing if part == Part::Manifest => Self::NotFound { image, layouts },
+            RegistryError::Missing => {
+                Self::Unavailable { image, part, cause: "it is named by the image and not there".to_owned(), layouts }
+            }
+            RegistryError::Unavailable(cause) => Self::Unavailable { image, part, cause, layouts },
+            RegistryError::Corrupt(problem) => Self::Corrupt { image, part, problem },
+            RegistryError::TooLarge { size_bytes, limit_bytes } => {
+                Self::TooLarge { image, part, size_bytes, limit_bytes }
+            }
+            RegistryError::Store(source) => Self::Store { image, source },
+            RegistryError::Client(cause) => Self::Client { image, cause },
+        }
+    }
+
     /// The cause, for the kubelet's reason.
     #[must_use]
     pub fn kind(&self) -> PullErrorKind {
@@ -224,6 +261,7 @@ impl PullError {
             Self::Unsupported { .. } => PullErrorKind::Unsupported,
             Self::Corrupt { .. } | Self::LayoutIndex { .. } => PullErrorKind::Corrupt,
             Self::TooLarge { .. } | Self::UnpackedTooLarge { .. } => PullErrorKind::TooLarge,
+            Self::Untrusted { .. } => PullErrorKind::Untrusted,
             Self::Store { .. } => PullErrorKind::Store,
         }
     }

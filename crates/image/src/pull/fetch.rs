@@ -12,21 +12,18 @@ use tokio::io::AsyncReadExt;
 
 use super::error::{Layouts, Part, PullError};
 use super::layout::Layout;
-use super::registry::{Registry, Scheme};
 use super::select::{self, Kind, Refusal};
-use super::{Inner, MANIFEST_BYTES_MAX, config};
+use super::{Inner, config};
 use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Document, DocumentError, Manifest};
-use crate::reference::{Reference, host_of};
+use crate::reference::Reference;
+use crate::registry::{Access, MANIFEST_BYTES_MAX, RegistryError, Session};
 use crate::store::{Image, ImageId, Ingest, IngestError, Record, StoreError};
-
-/// Layers of one image that are fetched at one time.
-const LAYERS_AT_ONCE: usize = 3;
 
 pub(super) enum Source {
     Layout(Layout),
-    Registry(Box<Registry>),
+    Registry(Box<Session>),
 }
 
 /// What a reference stands for.
@@ -64,17 +61,18 @@ impl Inner {
                 return Ok(Source::Layout(layout));
             }
         }
-        let registry = image.registry();
-        let configured = |host: &String| host == registry || host == host_of(registry);
-        let plain = image.is_loopback() || self.options.plain_http.iter().any(configured);
-        let scheme = if plain { Scheme::Http } else { Scheme::Https };
-        let layouts = Layouts(self.options.layouts.clone());
-        let registry = Registry::new(image, credentials, scheme, self.options.limits, layouts)?;
-        Ok(Source::Registry(Box::new(registry)))
+        let session = self.registries.session(image, credentials, Access::Pull);
+        let session = session.map_err(|error| self.failed(image, Part::Manifest, error))?;
+        Ok(Source::Registry(Box::new(session)))
+    }
+
+    pub(super) fn failed(&self, image: &Reference, part: Part, error: RegistryError) -> PullError {
+        PullError::of_registry(image, part, &Layouts(self.options.layouts.clone()), error)
     }
 
     async fn pull_from(&self, source: &Source, image: &Reference) -> Result<Image, PullError> {
         let Resolved { target, manifest_digest, manifest, mut blobs } = self.resolve(source, image).await?;
+        self.check_trust(source, image, &[target, manifest_digest]).await?;
         let kind = select::kind(&manifest).map_err(|source| PullError::Unsupported { image: image.clone(), source })?;
         let config_part = Part::Config(manifest.config.digest);
         check_size(image, config_part, manifest.config.size, MANIFEST_BYTES_MAX)?;
@@ -145,7 +143,13 @@ impl Inner {
     async fn manifest(&self, source: &Source, image: &Reference, part: Part) -> Result<Vec<u8>, PullError> {
         let content = match source {
             Source::Layout(layout) => layout.manifest(part).await?,
-            Source::Registry(registry) => registry.manifest(part).await?,
+            Source::Registry(session) => match self.kept(session, image, part).await? {
+                Some(content) => content,
+                None => {
+                    let content = session.manifest(part.digest()).await;
+                    content.map_err(|error| self.failed(image, part, error))?
+                }
+            },
         };
         check_size(image, part, content.len() as u64, MANIFEST_BYTES_MAX)?;
         let blob = Descriptor::of("", &content);
@@ -162,6 +166,25 @@ impl Inner {
         Ok(content)
     }
 
+    /// The manifest out of the store, if it is there and the registry still says that it is the one.
+    ///
+    /// Asking costs a registry little, and what it denies is denied although the content is here.
+    async fn kept(&self, session: &Session, image: &Reference, part: Part) -> Result<Option<Vec<u8>>, PullError> {
+        let store = &self.options.store;
+        let digest = match (part, image.digest()) {
+            // The registry has just been asked for the index that names it.
+            (Part::PlatformManifest(digest), _) => digest,
+            (_, None) if !matches!(store.find(image), Ok(Some(_))) => return Ok(None),
+            (_, Some(digest)) if !store.blob_path(&digest).exists() => return Ok(None),
+            _ => match session.look().await.map_err(|error| self.failed(image, part, error))? {
+                Some(digest) => digest,
+                None => return Ok(None),
+            },
+        };
+        let content = self.read_blob(image, digest, MANIFEST_BYTES_MAX).await;
+        Ok(content.ok().filter(|content| Digest::of(content) == digest))
+    }
+
     /// Makes sure that a blob is in the store. Whoever comes first fetches it, the others wait and find it.
     async fn obtain(&self, source: &Source, image: &Reference, blob: &Descriptor, part: Part) -> Result<(), PullError> {
         let gate = self.gate(blob.digest);
@@ -170,7 +193,10 @@ impl Inner {
             return Ok(());
         }
         match source {
-            Source::Registry(registry) => registry.blob(blob, part, &self.options.store).await,
+            Source::Registry(session) => {
+                let fetched = session.blob(blob, &self.options.store).await;
+                fetched.map_err(|error| self.failed(image, part, error))
+            }
             Source::Layout(layout) => {
                 let mut ingest = self.ingest(image)?;
                 layout.copy(blob, &mut ingest).await?;
@@ -184,7 +210,7 @@ impl Inner {
         let obtain = |layer| self.obtain(source, image, layer, Part::Layer(layer.digest)).boxed();
         // Boxed and collected, as the compiler does not see through a stream of borrowing futures.
         let each: Vec<BoxFuture<'_, _>> = layers.iter().map(obtain).collect();
-        stream::iter(each).buffer_unordered(LAYERS_AT_ONCE).try_collect().await
+        stream::iter(each).buffer_unordered(self.options.limits.parallel_downloads.max(1)).try_collect().await
     }
 
     fn ingest(&self, image: &Reference) -> Result<Ingest, PullError> {

@@ -13,12 +13,12 @@ use serde_json::Value;
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt, Take};
 
-use super::MANIFEST_BYTES_MAX;
 use super::archive::{Archive, Saved};
 use super::error::{Part, PullError};
 use crate::digest::Digest;
 use crate::manifest::{CONTAINERD_NAME, Descriptor, REF_NAME};
 use crate::reference::Reference;
+use crate::registry::MANIFEST_BYTES_MAX;
 use crate::store::Ingest;
 
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -83,6 +83,15 @@ impl Layout {
         };
         let files = Files::Archive { path: path.to_owned(), archive: Arc::new(archive), made, names };
         Ok(Some(Self { files, image: image.clone(), digest }))
+    }
+
+    /// Another image of the same layout.
+    pub(crate) async fn beside(&self, image: &Reference) -> Result<Option<Self>, PullError> {
+        let place = match &self.files {
+            Files::Directory(directory) => directory,
+            Files::Archive { path, .. } => path,
+        };
+        Self::find(place, image).await
     }
 
     async fn open(&self, digest: Digest) -> Result<(Take<File>, PathBuf), PullError> {

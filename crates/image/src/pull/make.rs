@@ -6,10 +6,11 @@
 use super::config::Configured;
 use super::error::{Part, PullError};
 use super::select::Refusal;
-use super::{Inner, MANIFEST_BYTES_MAX, spin};
+use super::{Inner, spin};
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Manifest};
 use crate::reference::Reference;
+use crate::registry::MANIFEST_BYTES_MAX;
 use crate::rootfs::{self, UnpackError, UnpackLimits};
 use crate::store::{ImageId, Made, Store, StoreError};
 

@@ -7,5 +7,8 @@ mod crash;
 mod faults;
 mod layouts;
 mod ordinary;
+mod protocol;
 mod pull;
+mod push;
 mod registry;
+mod trust;

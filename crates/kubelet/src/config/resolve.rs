@@ -31,6 +31,8 @@ pub struct Host {
     pub is_root: bool,
     /// Where this user keeps the state of programs, `$XDG_STATE_HOME` or `~/.local/state`; `None` where neither is known.
     pub user_state: Option<PathBuf>,
+    /// This user's home directory, where one is known.
+    pub home: Option<PathBuf>,
 }
 
 impl Host {
@@ -40,6 +42,7 @@ impl Host {
         Self {
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             is_root: rustix::process::geteuid().is_root(),
+            home: absolute("HOME"),
             user_state: absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state"))),
         }
     }
@@ -106,8 +109,11 @@ impl Config {
             images: ImageSources {
                 layouts: flags.image_layout.clone(),
                 insecure_registries: flags.insecure_registry.clone(),
+                registry_hosts: flags.registry_hosts_dir.clone(),
+                trust_policy: flags.image_trust_policy.clone(),
             },
             image_gc: image_gc(&configuration)?,
+            pulls: super::pulls::options(flags, &configuration, &root_dir, host.home.clone())?,
             verbosity: configuration.logging.as_ref().and_then(|logging| logging.verbosity).unwrap_or_default(),
             log_format: match configuration.logging.as_ref().and_then(|logging| logging.format.as_deref()) {
                 Some("json") => LogFormat::Json,
@@ -121,7 +127,7 @@ impl Config {
     }
 }
 
-fn invalid(name: &'static str, value: impl Display, message: impl Display) -> ConfigError {
+pub(super) fn invalid(name: &'static str, value: impl Display, message: impl Display) -> ConfigError {
     ConfigError::Invalid { name, value: format!("{value}"), message: format!("{message}") }
 }
 

@@ -49,6 +49,18 @@ pub struct KubeletConfiguration {
     pub authentication: Option<Authentication>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
+    #[serde(rename = "registryPullQPS", skip_serializing_if = "Option::is_none")]
+    pub registry_pull_qps: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry_burst: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_pull_credentials_verification_policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preloaded_images_verification_allowlist: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serialize_image_pulls: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parallel_image_pulls: Option<u32>,
     #[serde(rename = "eventRecordQPS", skip_serializing_if = "Option::is_none")]
     pub event_record_qps: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,6 +231,10 @@ impl KubeletConfiguration {
         text(&mut authorization.mode, "Webhook");
         time(&mut authorization.webhook.cache_authorized_ttl, 300);
         time(&mut authorization.webhook.cache_unauthorized_ttl, 30);
+        self.registry_pull_qps.get_or_insert(5);
+        number(&mut self.registry_burst, 10);
+        text(&mut self.image_pull_credentials_verification_policy, "NeverVerifyPreloadedImages");
+        self.serialize_image_pulls.get_or_insert(self.max_parallel_image_pulls.is_none_or(|most| most < 2));
         self.event_record_qps.get_or_insert(50);
         number(&mut self.event_burst, 100);
         self.enable_debugging_handlers.get_or_insert(true);

@@ -42,7 +42,6 @@ fn refuses_by_name() {
     assert!(parse("--cgroup-driver=systemd").unwrap_err().contains("--cgroup-driver"));
     assert!(parse("--sync-frequency=soon").unwrap_err().contains("--sync-frequency"));
     let refused = |line| parse(line).unwrap().as_configuration().unwrap_err().to_string();
-    assert!(refused("--image-credential-provider-bin-dir=/x").starts_with("--image-credential-provider-bin-dir"));
     assert!(refused("--feature-gates=X").contains("NAME=true"));
     assert!(refused("--register-with-taints=nonsense").contains("nonsense"));
 }

@@ -22,7 +22,7 @@ struct Bed {
 }
 
 fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
-    let host = Host { hostname: "wasm-1".to_owned(), is_root: true, user_state: None };
+    let host = Host { hostname: "wasm-1".to_owned(), is_root: true, user_state: None, home: None };
     let mut config = Config::resolve(&KubeletFlags::default(), &host).unwrap();
     config.node.addresses = vec![IpAddr::from([10, 0, 0, 7])];
     config.node.status_update_frequency = Duration::from_millis(20);

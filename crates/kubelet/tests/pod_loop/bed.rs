@@ -10,13 +10,14 @@ use cri::v1::{ContainerState, PodSandboxState};
 use decide::admission::Capacity;
 use decide::names::PodUid;
 use decide::pod::Resources;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Secret};
 use kubelet::clock::Clock;
 use kubelet::config::EventRate;
 use kubelet::dns::DnsSettings;
 use kubelet::events::Recorder;
 use kubelet::metrics::Metrics;
 use kubelet::objects::Objects;
+use kubelet::pulls::PullOptions;
 use kubelet::sources::Change;
 use kubelet::tables::{ObservedPod, Origin};
 use kubelet::{Kubelet, Setup};
@@ -38,6 +39,8 @@ pub(crate) struct Bed {
     clock: Clock,
     capacity: watch::Sender<Capacity>,
     kubelet: Option<Kubelet>,
+    pulls: PullOptions,
+    secrets: Vec<Secret>,
 }
 
 impl Bed {
@@ -55,12 +58,23 @@ impl Bed {
         bed
     }
 
+    /// A node with Secrets, whose pods come by hand and whose pulls are not as usual.
+    pub(crate) fn with_pulls(secrets: Vec<Secret>, change: impl FnOnce(&mut PullOptions)) -> Self {
+        let mut bed = Self::without_kubelet();
+        bed.secrets = secrets;
+        change(&mut bed.pulls);
+        bed.start();
+        bed
+    }
+
     pub(crate) fn without_kubelet() -> Self {
         let fake = Fake::new();
         let (runtime, folder) = (fake.client(), tempfile::tempdir().unwrap());
         let capacity = Capacity { pods: 10_000, node_name: "node".into(), ..Capacity::default() };
         let capacity = watch::Sender::new(capacity);
-        Self { fake, runtime, folder, began: Instant::now(), clock: Clock::tokio(), capacity, kubelet: None }
+        let pulls = PullOptions { parallel: Some(4), ..PullOptions::beneath(folder.path()) };
+        let (began, clock) = (Instant::now(), Clock::tokio());
+        Self { fake, runtime, folder, began, clock, capacity, kubelet: None, pulls, secrets: Vec::new() }
     }
 
     /// Starts the kubelet, perhaps again.
@@ -86,12 +100,12 @@ impl Bed {
             by_hand: api.is_none(),
             api,
             files: None,
-            objects: Objects::of_manifest(Vec::new(), Vec::new()),
+            objects: Objects::of_manifest(Vec::new(), self.secrets.clone()),
             root_dir: self.folder.path().to_owned(),
             pod_logs: self.folder.path().join("logs"),
             sync_frequency: Duration::from_secs(60),
             dns: DnsSettings::of_host(),
-            parallel_pulls: 4,
+            pulls: self.pulls.clone(),
             image_gc: None,
             capacity: self.capacity.subscribe(),
             allocatable: watch::channel(Resources::default()).1,

@@ -32,7 +32,7 @@ async fn a_pod_is_told_of_in_the_kubelets_words() {
     api.until("told", |api| told(api).iter().any(|(reason, ..)| reason == "Started")).await;
     let words: Vec<(String, String)> = told(&api).into_iter().map(|(reason, message, _)| (reason, message)).collect();
     let wanted = [
-        ("Pulled", "Container image \"web:v1\" already present on machine"),
+        ("Pulled", "Container image \"web:v1\" already present on machine and can be accessed by the pod"),
         ("Created", "Container created"),
         ("Started", "Container started"),
     ];

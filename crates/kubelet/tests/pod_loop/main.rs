@@ -15,5 +15,6 @@ mod hooks;
 mod life;
 mod many;
 mod probes;
+mod pulls;
 mod resize;
 mod stop;

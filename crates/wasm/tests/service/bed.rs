@@ -86,6 +86,8 @@ impl Node {
             shared_dir: self.state_dir(),
             image_layouts: vec![self.directory.path().join("layout")],
             plain_http_hosts: Vec::new(),
+            registry_hosts: None,
+            trust_policy: None,
             node_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             pod_address_mode: self.mode,
             guest_threads: Some(2),

@@ -104,7 +104,7 @@ impl Bed {
         let (ca, strangers_ca) = (Ca::new(), Ca::new());
         let ca_file = folder.path().join("ca.crt");
         fs::write(&ca_file, &ca.pem).unwrap();
-        let host = Host { hostname: "wasm-1".to_owned(), is_root: true, user_state: None };
+        let host = Host { hostname: "wasm-1".to_owned(), is_root: true, user_state: None, home: None };
         let mut config = Config::resolve(&KubeletFlags::default(), &host).unwrap();
         config.cert_dir = folder.path().join("pki");
         config.server.address = "127.0.0.1:0".parse().unwrap();

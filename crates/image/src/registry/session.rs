@@ -1,0 +1,184 @@
+//! One pull: what a reference names comes out of the hosts of its registry, in their order.
+//!
+//! A mirror that fails, lacks something or lies is passed over, and the next host is asked; the registry itself comes
+//! last and is the one whose failure is told.
+
+use reqwest::Method;
+use tokio::sync::Semaphore;
+
+use super::Limits;
+use super::ask::{Ask, Place};
+use super::endpoint::Endpoint;
+use super::failure::{Failure, RegistryError};
+use super::host::{Host, read_bounded};
+use super::tries::Tries;
+use crate::digest::Digest;
+use crate::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, OCI_INDEX, OCI_MANIFEST};
+use crate::reference::Reference;
+use crate::store::Store;
+
+/// Registries take manifests of at most 4 MiB; configurations are held to the same.
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// One pull's or push's connection to the hosts of a registry.
+pub(crate) struct Session {
+    image: Reference,
+    pub(super) hosts: Vec<Host>,
+    pub(super) limits: Limits,
+    /// Downloads of this session that may run at once.
+    downloads: Semaphore,
+}
+
+impl Session {
+    pub(super) fn new(image: Reference, hosts: Vec<Host>, limits: Limits) -> Self {
+        let downloads = Semaphore::new(limits.parallel_downloads.max(1));
+        Self { image, hosts, limits, downloads }
+    }
+
+    /// The manifest or index with this digest, or else the one the reference names.
+    pub(crate) async fn manifest(&self, digest: Option<Digest>) -> Result<Vec<u8>, RegistryError> {
+        let pinned = digest.or(self.image.digest());
+        self.named(&self.manifest_ask(Method::GET, pinned), pinned).await
+    }
+
+    /// The manifest with another tag of the same repository.
+    pub(crate) async fn tagged(&self, tag: &str) -> Result<Vec<u8>, RegistryError> {
+        let ask = self.manifest_ask(Method::GET, None);
+        self.named(&Ask { place: Place::Path(format!("manifests/{tag}")), ..ask }, None).await
+    }
+
+    async fn named(&self, ask: &Ask, pinned: Option<Digest>) -> Result<Vec<u8>, RegistryError> {
+        let mut failed = None;
+        for (host, tries) in self.hosts_that(|endpoint| endpoint.pulls && (pinned.is_some() || endpoint.resolves))? {
+            let mut tries = Tries::new(self.limits, tries);
+            let error = loop {
+                match self.manifest_once(host, ask, pinned).await {
+                    Ok(content) => return Ok(content),
+                    Err(failure) => {
+                        if let Err(error) = tries.after(failure).await {
+                            break error;
+                        }
+                    }
+                }
+            };
+            failed = Some(self.passed_over(host, failed, error));
+        }
+        Err(failed.unwrap_or_else(no_host))
+    }
+
+    /// The digest of what the reference names, if a host says it without sending it. This asks, with credentials, and
+    /// so also tells whether the image may be had at all.
+    ///
+    /// # Errors
+    /// That the registry itself denies it; everything else is for the request that follows to find out.
+    pub(crate) async fn look(&self) -> Result<Option<Digest>, RegistryError> {
+        let pinned = self.image.digest();
+        let ask = self.manifest_ask(Method::HEAD, pinned);
+        let hosts = self.hosts_that(|endpoint| endpoint.pulls && (pinned.is_some() || endpoint.resolves))?;
+        let is_last = hosts.len() == 1;
+        let Some((host, _)) = hosts.into_iter().next() else { return Ok(None) };
+        match self.within_manifest_time(host.send(&ask)).await {
+            Ok(answer) => {
+                let said = answer.headers().get(CONTENT_DIGEST).and_then(|value| value.to_str().ok());
+                Ok(pinned.or(said.and_then(|digest| digest.parse().ok())))
+            }
+            Err(Failure::Lasting(error @ RegistryError::Denied { .. })) if is_last => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Fetches a blob into the store, where it is checked.
+    pub(crate) async fn blob(&self, blob: &Descriptor, store: &Store) -> Result<(), RegistryError> {
+        // The semaphore is never closed.
+        let _turn = self.downloads.acquire().await;
+        let mut failed = None;
+        for (host, tries) in self.hosts_that(|endpoint| endpoint.pulls)? {
+            let download = host.download(blob, store, Tries::new(self.limits, tries), self.limits.stall_timeout);
+            let error = match tokio::time::timeout(self.limits.layer_timeout, download).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    RegistryError::Unavailable(format!("it took longer than {} s", self.limits.layer_timeout.as_secs()))
+                }
+            };
+            failed = Some(self.passed_over(host, failed, error));
+        }
+        Err(failed.unwrap_or_else(no_host))
+    }
+
+    /// A small blob of at most `limit_bytes`, checked, which is not kept.
+    pub(crate) async fn small_blob(&self, digest: Digest, limit_bytes: u64) -> Result<Vec<u8>, RegistryError> {
+        let ask = Ask::new(Method::GET, format!("blobs/{digest}"));
+        let mut failed = None;
+        for (host, tries) in self.hosts_that(|endpoint| endpoint.pulls)? {
+            let mut tries = Tries::new(self.limits, tries);
+            let error = loop {
+                let got = self.within_manifest_time(async { read_bounded(host.send(&ask).await?, limit_bytes).await });
+                let checked = got.await.and_then(|content| checked(content, Some(digest)));
+                match checked {
+                    Ok(content) => return Ok(content),
+                    Err(failure) => {
+                        if let Err(error) = tries.after(failure).await {
+                            break error;
+                        }
+                    }
+                }
+            };
+            failed = Some(self.passed_over(host, failed, error));
+        }
+        Err(failed.unwrap_or_else(no_host))
+    }
+
+    fn manifest_ask(&self, method: Method, pinned: Option<Digest>) -> Ask {
+        let name = match pinned {
+            Some(digest) => digest.to_string(),
+            None => self.image.tag().unwrap_or_default().to_owned(),
+        };
+        let accept = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX].join(", ");
+        Ask { accept: Some(accept), ..Ask::new(method, format!("manifests/{name}")) }
+    }
+
+    async fn manifest_once(&self, host: &Host, ask: &Ask, pinned: Option<Digest>) -> Result<Vec<u8>, Failure> {
+        let got = self.within_manifest_time(async { read_bounded(host.send(ask).await?, MANIFEST_BYTES_MAX).await });
+        checked(got.await?, pinned)
+    }
+
+    async fn within_manifest_time<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let answer = tokio::time::timeout(self.limits.manifest_timeout, answer).await;
+        answer.unwrap_or_else(|_| Err(Failure::passing("it did not answer in time")))
+    }
+
+    /// The hosts for a request, each with how often it is asked: mirrors once, the last one as often as it takes.
+    fn hosts_that(&self, fits: impl Fn(&Endpoint) -> bool) -> Result<Vec<(&Host, u32)>, RegistryError> {
+        let fitting: Vec<&Host> = self.hosts.iter().filter(|host| fits(&host.endpoint)).collect();
+        let last = fitting.len().checked_sub(1).ok_or_else(no_host)?;
+        let tries = |at| if at == last { self.limits.tries } else { 1 };
+        Ok(fitting.into_iter().enumerate().map(|(at, host)| (host, tries(at))).collect())
+    }
+
+    /// What is told when the next host fails as well: its failure, and that of the ones before it.
+    fn passed_over(&self, host: &Host, before: Option<RegistryError>, error: RegistryError) -> RegistryError {
+        let Some(before) = before else { return error };
+        tracing::debug!(image = %self.image, host = host.endpoint.host(), ?before, "a mirror failed before");
+        match (before, error) {
+            (RegistryError::Unavailable(before), RegistryError::Unavailable(cause)) => {
+                RegistryError::Unavailable(format!("{cause} (and before, from a mirror: {before})"))
+            }
+            (_, error) => error,
+        }
+    }
+}
+
+fn no_host() -> RegistryError {
+    RegistryError::Client("no host of its hosts.toml has the capability for it".to_owned())
+}
+
+/// The content, if it is what its digest says.
+fn checked(content: Vec<u8>, digest: Option<Digest>) -> Result<Vec<u8>, Failure> {
+    let Some(expected) = digest else { return Ok(content) };
+    match Digest::of(&content) {
+        actual if actual == expected => Ok(content),
+        actual => Err(Failure::Lasting(RegistryError::Corrupt(format!("its content has the digest {actual}")))),
+    }
+}
