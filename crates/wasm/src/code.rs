@@ -21,6 +21,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use wasmtime::{Engine, InstancePre, UnknownImportError};
 use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::p3::bindings as p3;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::engine::{EngineError, Engines, Profile};
@@ -37,12 +38,14 @@ pub enum Kind {
     CommandP1,
     /// A component exporting `wasi:cli/run@0.2`.
     CommandP2,
+    /// A component exporting `wasi:cli/run@0.3`.
+    CommandP3,
     /// A component exporting `wasi:http/incoming-handler@0.2`: we listen, it answers.
     HttpP2,
 }
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::CommandP1, Kind::CommandP2, Kind::HttpP2];
+    const ALL: [Kind; 4] = [Kind::CommandP1, Kind::CommandP2, Kind::CommandP3, Kind::HttpP2];
 
     /// Whether it is served over HTTP rather than run.
     #[must_use]
@@ -54,6 +57,7 @@ impl Kind {
         match self {
             Kind::CommandP1 => "p1",
             Kind::CommandP2 => "p2",
+            Kind::CommandP3 => "p3",
             Kind::HttpP2 => "http",
         }
     }
@@ -108,8 +112,8 @@ pub enum CodeError {
         /// What was looked for and what is there.
         detail: String,
     },
-    /// It needs WASI 0.3.
-    #[error("needs WASI 0.3, which is not supported yet: it exports {interface}")]
+    /// It answers HTTP as WASI 0.3 has it.
+    #[error("answers HTTP as WASI 0.3 has it, which is not supported yet: it exports {interface}")]
     Wasi03 {
         /// The exported interface.
         interface: String,
@@ -159,6 +163,7 @@ pub struct Code {
 pub(crate) enum Prepared {
     CommandP1(InstancePre<Host>),
     CommandP2(CommandPre<Host>),
+    CommandP3(p3::CommandPre<Host>),
     HttpP2(ProxyPre<Host>),
 }
 
@@ -308,10 +313,10 @@ impl Engines {
         }
         let kind = inspect::kind(&bytes)?;
         let started = std::time::Instant::now();
-        let engine = &self.on_demand.engine;
+        let engine = self.engine(kind);
         let compiled = match kind {
             Kind::CommandP1 => engine.precompile_module(&bytes),
-            Kind::CommandP2 | Kind::HttpP2 => engine.precompile_component(&bytes),
+            Kind::CommandP2 | Kind::CommandP3 | Kind::HttpP2 => engine.precompile_component(&bytes),
         };
         let compiled = compiled.map_err(CodeError::Compile)?;
         self.codes.compilations.fetch_add(1, Ordering::Relaxed);
@@ -331,7 +336,20 @@ impl Engines {
                 let linked = self.on_demand.components.instantiate_pre(&component).map_err(unknown_import)?;
                 Ok(Prepared::CommandP2(CommandPre::new(linked).map_err(no_entry_point)?))
             }
+            Kind::CommandP3 => {
+                let component = map::component(&self.concurrent.engine, file).map_err(CodeError::Load)?;
+                let linked = self.concurrent.components.instantiate_pre(&component).map_err(unknown_import)?;
+                Ok(Prepared::CommandP3(p3::CommandPre::new(linked).map_err(no_entry_point)?))
+            }
             Kind::HttpP2 => self.prepare_http(file),
+        }
+    }
+
+    /// Whose code a kind of guest has.
+    fn engine(&self, kind: Kind) -> &Engine {
+        match kind {
+            Kind::CommandP1 | Kind::CommandP2 | Kind::HttpP2 => &self.on_demand.engine,
+            Kind::CommandP3 => &self.concurrent.engine,
         }
     }
 
@@ -353,7 +371,7 @@ impl Engines {
     }
 
     fn file_name(&self, hex: &str, kind: Kind) -> String {
-        format!("{hex}-{}-{}.cwasm", kind.tag(), compatibility(&self.on_demand.engine))
+        format!("{hex}-{}-{}.cwasm", kind.tag(), compatibility(self.engine(kind)))
     }
 }
 
@@ -362,6 +380,7 @@ impl Prepared {
         match self {
             Prepared::CommandP1(_) => Kind::CommandP1,
             Prepared::CommandP2(_) => Kind::CommandP2,
+            Prepared::CommandP3(_) => Kind::CommandP3,
             Prepared::HttpP2(_) => Kind::HttpP2,
         }
     }

@@ -1,7 +1,8 @@
 //! The Wasmtime engines of a process, built once: options come in, [`Engines`] goes out, shared by every guest.
 //!
 //! Two engines with the same code settings, so that one compiled file serves both: **on-demand** for commands that
-//! run long (no fixed caps), **pooled** for HTTP instances that live for one request. Beside them: the linkers, the
+//! run long (no fixed caps), **pooled** for HTTP instances that live for one request. A third, **concurrent**, for guests
+//! of WASI 0.3, whose code is another. Beside them: the linkers, the
 //! ticker that makes tight loops yield, and a tokio runtime of the guests' own, so that no guest delays the node.
 //! No guest's state is ever kept here.
 
@@ -103,6 +104,8 @@ pub struct Engines {
     pub(crate) modules: Linker<Host>,
     /// Absent where the address space for the pool cannot be reserved.
     pub(crate) pooled: Option<Profile>,
+    /// Runs WASI 0.3, whose functions wait beside one another.
+    pub(crate) concurrent: Profile,
     pub(crate) codes: Codes,
     /// One permit for each HTTP instance the pool has room for.
     pub(crate) http_instances: Arc<Semaphore>,
@@ -121,10 +124,11 @@ impl Engines {
     /// See [`EngineError`].
     pub fn new(options: EngineOptions) -> Result<Arc<Self>, EngineError> {
         let EngineOptions { cache_dir, http_instances, worker_threads } = options;
-        let on_demand = profile("on-demand", &settings())?;
+        let on_demand = profile("on-demand", &settings(), wasi::link_components)?;
+        let concurrent = profile("concurrent", &concurrent_settings(), wasi::link_concurrent)?;
         let modules = wasi::link_modules(&on_demand.engine)
             .map_err(|source| EngineError::Link { profile: "on-demand", source })?;
-        let pooled = match profile("pooled", &pooled_settings(http_instances)) {
+        let pooled = match profile("pooled", &pooled_settings(http_instances), wasi::link_components) {
             Ok(pooled) => Some(pooled),
             Err(EngineError::Engine { source, .. }) => {
                 tracing::warn!(
@@ -158,12 +162,14 @@ impl Engines {
             .enable_all()
             .build()
             .map_err(EngineError::Threads)?;
-        let engines: Vec<_> = std::iter::once(&on_demand).chain(&pooled).map(|profile| profile.engine.weak()).collect();
+        let engines: Vec<_> =
+            [&on_demand, &concurrent].into_iter().chain(&pooled).map(|profile| profile.engine.weak()).collect();
         let ticker = Ticker::start(engines).map_err(EngineError::Threads)?;
         Ok(Arc::new(Self {
             on_demand,
             modules,
             pooled,
+            concurrent,
             codes,
             http_instances: Arc::new(Semaphore::new(http_instances as usize)),
             command_instances: Arc::new(Semaphore::new(COMMAND_INSTANCES as usize)),
@@ -205,9 +211,13 @@ impl Drop for Engines {
     }
 }
 
-fn profile(profile: &'static str, config: &Config) -> Result<Profile, EngineError> {
+fn profile(
+    profile: &'static str,
+    config: &Config,
+    link: fn(&Engine) -> wasmtime::Result<ComponentLinker<Host>>,
+) -> Result<Profile, EngineError> {
     let engine = Engine::new(config).map_err(|source| EngineError::Engine { profile, source })?;
-    let components = wasi::link_components(&engine).map_err(|source| EngineError::Link { profile, source })?;
+    let components = link(&engine).map_err(|source| EngineError::Link { profile, source })?;
     Ok(Profile { engine, components })
 }
 
@@ -217,6 +227,13 @@ fn settings() -> Config {
     config.epoch_interruption(true);
     // p2 and p1 need no concurrency inside a store, and every instantiation is cheaper without.
     config.concurrency_support(false);
+    config
+}
+
+/// What WASI 0.3 needs: functions of a guest that wait beside one another.
+fn concurrent_settings() -> Config {
+    let mut config = settings();
+    config.concurrency_support(true).wasm_component_model_async(true);
     config
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //!   start ──► running ──► exited(Code | Trap | OutOfMemory | Stopped | Killed | HostPanic)
 //!               │  request_stop: an HTTP guest stops accepting, finishes what it began, Code(0);
-//!               │                a command has no signal to take: Stopped (143) at once
+//!               │                a command that waits for its termination ends by itself;
+//!               │                any other ends at once, or when its stop handler has: Stopped (143)
 //!               └─ kill, or dropping the Guest: Killed (137) within about one tick
 //! ```
 //! A guest never outlives its [`Guest`], never runs on the caller's tokio runtime, and a panic while it runs ends
@@ -15,37 +16,43 @@ pub mod exec;
 mod export;
 mod http;
 mod outcome;
+mod stop;
+mod termination;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::code::{Code, Kind, Prepared};
 use crate::engine::Engines;
+use crate::keyvalue;
 use crate::limits::{Limits, MemoryInUse, Metering};
-use crate::wasi::Surroundings;
 use crate::wasi::network::PodNetwork;
+use crate::wasi::{Pod, Surroundings};
 
 pub use export::Refusal;
 pub use outcome::Exit;
+pub(crate) use termination::Termination;
 
 use command::Program;
 use exec::COMMANDS;
+use stop::StopHandler;
 
-/// How long the end of a guest waits for its requests to notice.
-const TASKS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the end of a guest waits for its tasks to notice. They do within a tick or two; what does not is not to keep a
+/// killed container from being gone.
+const LINGER: Duration = Duration::from_millis(40);
 
 /// Everything one guest needs to run. Nothing else of the node is within its reach.
 pub struct GuestSpec {
@@ -76,6 +83,8 @@ pub struct GuestSpec {
     pub limits: Limits,
     /// The pod's host name.
     pub hostname: String,
+    /// What the guests of the pod share through `wasi:keyvalue`.
+    pub pairs: keyvalue::Memory,
 }
 
 /// Where one output stream goes: a bounded channel whose receiver the caller owns.
@@ -169,18 +178,24 @@ pub struct Usage {
 
 /// A handle on one guest. Dropping it kills the guest.
 pub struct Guest {
-    engines: Arc<Engines>,
-    code: Arc<Code>,
-    surroundings: Arc<Surroundings>,
+    ground: Ground,
     listening: Option<SocketAddr>,
-    metering: Arc<Metering>,
-    /// Requests of an HTTP guest, and commands.
+    /// The guest's own task, and those of its commands.
     tasks: TaskTracker,
     /// A place for each command that may run at one time.
     commands: Arc<Semaphore>,
-    stop: CancellationToken,
+    termination: Termination,
     kill: CancellationToken,
     exit: watch::Receiver<Option<Exit>>,
+}
+
+/// What a guest runs on, and commands beside it.
+#[derive(Clone)]
+struct Ground {
+    engines: Arc<Engines>,
+    code: Arc<Code>,
+    surroundings: Arc<Surroundings>,
+    metering: Arc<Metering>,
 }
 
 /// Starts a guest. When this returns, an HTTP guest's listener is bound and accepting; a command is being
@@ -192,67 +207,69 @@ pub fn start(engines: &Arc<Engines>, spec: GuestSpec) -> Result<Guest, StartErro
     let runtime = engines.runtime().ok_or(StartError::ShuttingDown)?;
     let _context = runtime.enter();
     let GuestSpec { code, args, env, working_dir, mounts, stdin, stdout, stderr, tty, .. } = spec;
-    let surroundings = Arc::new(Surroundings::new(env, working_dir, mounts, spec.network, spec.hostname));
-    let streams = Streams { stdin, stdout, stderr, tty };
+    let pod = Pod { network: spec.network, hostname: spec.hostname, pairs: spec.pairs };
+    let surroundings = Arc::new(Surroundings::new(env, working_dir, mounts, pod));
     let metering = Arc::new(Metering::new(&spec.limits, engines.ticker()));
-    let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
-    let tasks = TaskTracker::new();
+    let ground = Ground { engines: Arc::clone(engines), code, surroundings, metering };
+    let streams = Streams { stdin, stdout, stderr, tty };
+    let (termination, kill) = (Termination::default(), CancellationToken::new());
+    let (tasks, requests) = (TaskTracker::new(), TaskTracker::new());
+    let handler = StopHandler::new(ground.clone(), &streams, termination.of_a_command());
     let mut listening = None;
-    let run: BoxFuture<'static, Exit> = match code.prepared() {
+    let run: BoxFuture<'static, Exit> = match ground.code.prepared() {
         Prepared::HttpP2(proxy) if export::named(&args).is_none() => {
-            let served = http::Served { args, surroundings: Arc::clone(&surroundings), streams, port: spec.http_port };
-            let server = http::prepare(engines, proxy.clone(), served, Arc::clone(&metering), tasks.clone())?;
+            let (surroundings, termination) = (Arc::clone(&ground.surroundings), termination.clone());
+            let served =
+                http::Served { args, surroundings, streams, port: spec.http_port, termination: termination.clone() };
+            let server = http::prepare(engines, proxy.clone(), served, Arc::clone(&ground.metering), requests.clone())?;
             listening = Some(server.address());
-            server.serve(stop.clone()).boxed()
+            stop::server(server.serve(), termination, handler).boxed()
         }
         _ => {
-            let program = Program::of(&code, &args)?;
-            let run = command::prepare(program, &args, &surroundings, streams, Arc::clone(&metering))?;
-            until(stop.clone(), run).boxed()
+            let program = Program::of(&ground.code, &args)?;
+            let (metering, heard) = (Arc::clone(&ground.metering), termination.clone());
+            let run = command::prepare(program, &args, &ground.surroundings, streams, metering, heard)?;
+            stop::command(run, termination.clone(), handler).boxed()
         }
     };
     let (ended, exit) = watch::channel(None);
-    runtime.spawn(supervise(run, kill.clone(), tasks.clone(), ended));
+    runtime.spawn(supervise(run, kill.clone(), [tasks.clone(), requests], ended));
     let commands = Arc::new(Semaphore::new(COMMANDS));
-    let engines = Arc::clone(engines);
-    Ok(Guest { engines, code, surroundings, listening, metering, tasks, commands, stop, kill, exit })
+    Ok(Guest { ground, listening, tasks, commands, termination, kill, exit })
 }
 
-/// A command, until it ends or is asked to.
-async fn until(stop: CancellationToken, run: impl Future<Output = Exit>) -> Exit {
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => Exit::Stopped,
-        exit = run => exit,
-    }
-}
-
-/// The guest's main task: runs it to its end, and then says so.
+/// Sees a guest to its end, and then says so.
 async fn supervise(
     run: BoxFuture<'static, Exit>,
     kill: CancellationToken,
-    tasks: TaskTracker,
+    trackers: [TaskTracker; 2],
     ended: watch::Sender<Option<Exit>>,
 ) {
-    let exit = to_the_end(run, &kill).await;
+    let [tasks, requests] = trackers;
+    let exit = to_the_end(tasks.spawn(run), &kill).await;
     // Its commands end with it.
     kill.cancel();
-    // By now the run is dropped, and what it held is given back; so it is to be with its other tasks, which end at
-    // their next yield. One that does not is not waited for.
+    // All its tasks end at their next yield, and give back what they held. One that does not (a fill of all its memory
+    // is a single instruction) is not waited for.
     tasks.close();
-    if tokio::time::timeout(TASKS_TIMEOUT, tasks.wait()).await.is_err() {
-        tracing::warn!("{} requests or commands of a guest outlive it for a moment", tasks.len());
+    requests.close();
+    if tokio::time::timeout(LINGER, join(tasks.wait(), requests.wait())).await.is_err() {
+        tracing::debug!("{} tasks of a guest outlive it for a moment", tasks.len() + requests.len());
     }
     ended.send_replace(Some(exit));
 }
 
-/// Runs a program to its end, which a kill or a panic of ours may be.
-async fn to_the_end(run: BoxFuture<'static, Exit>, kill: &CancellationToken) -> Exit {
-    let run = AssertUnwindSafe(run).catch_unwind();
+/// Waits for the end of a program, which a panic of ours may be, and ends it when it is to be killed.
+async fn to_the_end(run: JoinHandle<Exit>, kill: &CancellationToken) -> Exit {
+    let mut run = AbortOnDropHandle::new(run);
     tokio::select! {
         biased;
         () = kill.cancelled() => Exit::Killed,
-        exit = run => exit.unwrap_or_else(|panic| Exit::from_panic(panic.as_ref())),
+        ended = &mut run => match ended.map_err(JoinError::try_into_panic) {
+            Ok(exit) => exit,
+            Err(Ok(panic)) => Exit::from_panic(panic.as_ref()),
+            Err(Err(_)) => Exit::Killed,
+        },
     }
 }
 
@@ -268,7 +285,7 @@ impl Guest {
     /// What kind of guest this is.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        self.code.kind()
+        self.ground.code.kind()
     }
 
     /// The address an HTTP guest is served on.
@@ -288,14 +305,13 @@ impl Guest {
         self.exit.borrow().clone()
     }
 
-    /// Asks the guest to end. An HTTP guest stops accepting, finishes the requests in flight and exits with 0,
-    /// however long that takes: the caller kills it when the grace period is over. A command has no way to take
-    /// a signal and ends at once as [`Exit::Stopped`].
-    pub fn request_stop(&self) {
-        self.stop.cancel();
+    /// Asks the guest to end within `grace`, of which the caller keeps count: it kills the guest when that is over. What
+    /// comes of it stands at the top.
+    pub fn request_stop(&self, grace: Duration) {
+        self.termination.ask(grace);
     }
 
-    /// Ends the guest within about one tick (5 ms), whatever it does.
+    /// Ends the guest within about one tick (5 ms), and is said to have ended within 50 ms, whatever it does.
     pub fn kill(&self) {
         self.kill.cancel();
     }
@@ -305,13 +321,13 @@ impl Guest {
     /// # Errors
     /// It holds more memory than that. Then all limits stay as they were.
     pub fn set_limits(&self, limits: &Limits) -> Result<(), MemoryInUse> {
-        self.metering.set_limits(limits)
+        self.ground.metering.set_limits(limits)
     }
 
     /// What it has used so far, its commands included; CPU time stays readable after the end.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        Usage { cpu: self.metering.cpu_used(), memory_bytes: self.metering.memory_used() }
+        Usage { cpu: self.ground.metering.cpu_used(), memory_bytes: self.ground.metering.memory_used() }
     }
 }
 
@@ -329,7 +345,7 @@ mod tests {
     async fn a_panic_of_ours_ends_the_guest_and_nothing_else() {
         let (ended, mut exit) = watch::channel(None);
         let run = async { panic!("a bug of the node") }.boxed();
-        supervise(run, CancellationToken::new(), TaskTracker::new(), ended).await;
+        supervise(run, CancellationToken::new(), [TaskTracker::new(), TaskTracker::new()], ended).await;
         let exit = exit.borrow_and_update().clone();
         assert_eq!(exit, Some(Exit::HostPanic { message: "a bug of the node".to_owned() }));
     }

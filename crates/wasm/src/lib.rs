@@ -9,7 +9,7 @@
 //! | sandboxes, containers, what outlives the process | `sandbox`, `container`, `registry`, `records`, `log` |
 //! | addresses and ports of pods | [`address`], [`route`], [`host_port`] |
 //! | images, in CRI's words | [`images`] |
-//! | guests | [`engine`], [`code`], [`guest`], [`limits`], [`wasi`] |
+//! | guests | [`engine`], [`code`], [`guest`], [`limits`], [`wasi`], [`keyvalue`] |
 
 pub mod address;
 pub mod code;
@@ -19,6 +19,7 @@ pub mod guest;
 pub mod host_port;
 pub mod id;
 pub mod images;
+pub mod keyvalue;
 pub mod limits;
 mod log;
 pub mod records;

@@ -25,6 +25,7 @@ use crate::container::{self, Container, ContainerRecord};
 use crate::engine::{EngineError, EngineOptions, Engines};
 use crate::id::{Nanoseconds, SandboxId};
 use crate::images::Images;
+use crate::keyvalue;
 use crate::records::{RecordError, Records};
 use crate::registry::Registry;
 use crate::route::Remembered;
@@ -226,6 +227,7 @@ fn restore(core: &Arc<Core>, sandboxes: Vec<SandboxRecord>, containers: Vec<Cont
             created_at: record.created_at,
             state: watched,
             commands,
+            pairs: keyvalue::Memory::default(),
         });
         if let Err(error) = core.registry().insert_sandbox(Arc::clone(&sandbox)) {
             tracing::error!(sandbox = %sandbox.id, error = %chain(&error), "a record is left out");

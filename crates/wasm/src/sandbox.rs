@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::id::{Nanoseconds, SandboxId};
+use crate::keyvalue;
 use crate::sandbox::network::Addresses;
 use crate::sandbox::spec::SandboxSpec;
 use crate::service::error::ServiceError;
@@ -31,6 +32,8 @@ pub(crate) struct Sandbox {
     pub(crate) created_at: Nanoseconds,
     pub(crate) state: watch::Receiver<State>,
     pub(crate) commands: mpsc::Sender<Command>,
+    /// What its guests share through `wasi:keyvalue`.
+    pub(crate) pairs: keyvalue::Memory,
 }
 
 /// Whether guests can run in a sandbox.

@@ -6,6 +6,9 @@
 
 pub mod network;
 
+mod config;
+mod keyvalue;
+mod lifecycle;
 pub(crate) mod lookup;
 pub(crate) mod outgoing;
 #[cfg(test)]
@@ -25,7 +28,8 @@ use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::guest::{Mount, StartError};
+use crate::guest::{Mount, StartError, Termination};
+use crate::keyvalue::Memory;
 use crate::limits::StoreMemory;
 use network::{PodNetwork, SocketRecord};
 use outgoing::Outgoing;
@@ -36,11 +40,19 @@ const RESOURCES_PER_STORE: usize = 20_000;
 
 /// What is the same for every store of one guest.
 pub(crate) struct Surroundings {
-    env: Vec<(String, String)>,
+    env: Arc<[(String, String)]>,
     working_dir: Option<String>,
-    mounts: Vec<Mount>,
+    mounts: Arc<[Mount]>,
     pub(crate) network: Arc<PodNetwork>,
     hostname: Arc<str>,
+    pairs: Memory,
+}
+
+/// What is the same for every guest of a pod.
+pub(crate) struct Pod {
+    pub(crate) network: Arc<PodNetwork>,
+    pub(crate) hostname: String,
+    pub(crate) pairs: Memory,
 }
 
 /// The standard streams of one store.
@@ -57,6 +69,10 @@ pub(crate) struct Host {
     http: WasiHttpCtx,
     outgoing: Outgoing,
     pub(crate) memory: StoreMemory,
+    termination: Termination,
+    env: Arc<[(String, String)]>,
+    mounts: Arc<[Mount]>,
+    pairs: Memory,
     sockets: HashMap<u32, SocketRecord>,
     network: Arc<PodNetwork>,
     hostname: Arc<str>,
@@ -65,36 +81,36 @@ pub(crate) struct Host {
 impl Surroundings {
     /// With `HOSTNAME` and `PWD` added to the environment where the container does not set them.
     pub(crate) fn new(
-        env: Vec<(String, String)>,
+        mut env: Vec<(String, String)>,
         working_dir: Option<String>,
         mounts: Vec<Mount>,
-        network: Arc<PodNetwork>,
-        hostname: String,
+        pod: Pod,
     ) -> Self {
-        let mut surroundings = Self { env, working_dir, mounts, network, hostname: hostname.into() };
-        surroundings.complete_environment();
-        surroundings
-    }
-
-    fn complete_environment(&mut self) {
-        let added = [("HOSTNAME", Some(self.hostname.to_string())), ("PWD", self.working_dir.clone())];
-        for (name, value) in added {
+        let Pod { network, hostname, pairs } = pod;
+        for (name, value) in [("HOSTNAME", Some(&hostname)), ("PWD", working_dir.as_ref())] {
             if let Some(value) = value
-                && !self.env.iter().any(|(set, _)| set == name)
+                && !env.iter().any(|(set, _)| set == name)
             {
-                self.env.push((name.to_owned(), value));
+                env.push((name.to_owned(), value.clone()));
             }
         }
+        Self { env: env.into(), working_dir, mounts: mounts.into(), network, hostname: hostname.into(), pairs }
     }
 
-    /// The data of a new store, with its arguments. Opens each mount's directory.
-    pub(crate) fn host(&self, args: &[String], stdio: Stdio, memory: StoreMemory) -> Result<Host, StartError> {
+    /// The data of a new store, with its arguments, and with how it hears that it is to end. Opens each mount's directory.
+    pub(crate) fn host(
+        &self,
+        args: &[String],
+        stdio: Stdio,
+        memory: StoreMemory,
+        termination: Termination,
+    ) -> Result<Host, StartError> {
         let mut builder = WasiCtx::builder();
-        builder.args(args).envs(&self.env).stdin(stdio.input).stdout(stdio.output).stderr(stdio.error);
+        builder.args(args).envs(&*self.env).stdin(stdio.input).stdout(stdio.output).stderr(stdio.error);
         if let Some(working_dir) = &self.working_dir {
             builder.initial_cwd(working_dir);
         }
-        for mount in &self.mounts {
+        for mount in self.mounts.iter() {
             let access = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
             builder.preopened_dir(&mount.host, &mount.guest, access).map_err(|error| StartError::Mount {
                 guest: mount.guest.clone(),
@@ -115,6 +131,10 @@ impl Surroundings {
             http: WasiHttpCtx::new(),
             outgoing: Outgoing::new(Arc::clone(&self.network), Arc::clone(&self.hostname)),
             memory,
+            termination,
+            env: Arc::clone(&self.env),
+            mounts: Arc::clone(&self.mounts),
+            pairs: self.pairs.clone(),
             sockets: HashMap::new(),
             network: Arc::clone(&self.network),
             hostname: Arc::clone(&self.hostname),
@@ -172,7 +192,8 @@ pub(crate) fn link_modules(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     Ok(linker)
 }
 
-/// The linker of components: all of WASI 0.2 with the pod's own view of the network.
+/// The linker of components: all of WASI 0.2 with the pod's own view of the network, the proposals that
+/// have a meaning in a pod, and what `wit/` adds.
 pub(crate) fn link_components(engine: &Engine) -> wasmtime::Result<ComponentLinker<Host>> {
     let mut linker = ComponentLinker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -184,5 +205,19 @@ pub(crate) fn link_components(engine: &Engine) -> wasmtime::Result<ComponentLink
     sockets::udp::add_to_linker::<Host, HasPodSockets>(&mut linker, Host::pod_sockets)?;
     sockets::ip_name_lookup::add_to_linker::<Host, HasPodSockets>(&mut linker, Host::pod_sockets)?;
     linker.allow_shadowing(false);
+    config::add_to_linker(&mut linker)?;
+    keyvalue::add_to_linker(&mut linker)?;
+    lifecycle::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+/// The linker of components of WASI 0.3, which also has all of 0.2: one guest uses both. Of 0.3 it has no sockets and no
+/// HTTP yet, as neither would go by the pod's view of the network; a guest that imports them is refused by their names.
+pub(crate) fn link_concurrent(engine: &Engine) -> wasmtime::Result<ComponentLinker<Host>> {
+    let mut linker = link_components(engine)?;
+    wasmtime_wasi::p3::cli::add_to_linker(&mut linker)?;
+    wasmtime_wasi::p3::clocks::add_to_linker(&mut linker)?;
+    wasmtime_wasi::p3::filesystem::add_to_linker(&mut linker)?;
+    wasmtime_wasi::p3::random::add_to_linker(&mut linker)?;
     Ok(linker)
 }

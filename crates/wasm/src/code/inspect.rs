@@ -8,8 +8,8 @@ use super::{CodeError, Kind};
 const MAGIC: &[u8] = b"\0asm";
 const RUN: &str = "wasi:cli/run@";
 const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@";
-/// The entry points of WASI 0.3.
-const WASI_03: [&str; 2] = ["wasi:cli/run@0.3", "wasi:http/handler@0.3"];
+/// How WASI 0.3 answers HTTP.
+const HANDLER_03: &str = "wasi:http/handler@0.3";
 
 pub(super) fn kind(bytes: &[u8]) -> Result<Kind, CodeError> {
     if !bytes.starts_with(MAGIC) {
@@ -83,20 +83,23 @@ impl Outline {
 
     fn component_kind(&self) -> Result<Kind, CodeError> {
         let with_prefix = |prefix: &str| self.exports.iter().find(|export| export.starts_with(prefix));
-        if let Some(kind) = [(INCOMING_HANDLER, Kind::HttpP2), (RUN, Kind::CommandP2)]
+        let kinds =
+            [(INCOMING_HANDLER, "0.2", Kind::HttpP2), (RUN, "0.2", Kind::CommandP2), (RUN, "0.3", Kind::CommandP3)];
+        if let Some(kind) = kinds
             .into_iter()
-            .find_map(|(prefix, kind)| with_prefix(&format!("{prefix}0.2")).map(|_| kind))
+            .find_map(|(prefix, version, kind)| with_prefix(&format!("{prefix}{version}")).map(|_| kind))
         {
             return Ok(kind);
         }
-        if let Some(interface) = WASI_03.iter().find_map(|prefix| with_prefix(prefix)) {
+        if let Some(interface) = with_prefix(HANDLER_03) {
             return Err(CodeError::Wasi03 { interface: interface.clone() });
         }
         let found = match self.exports.as_slice() {
             [] => "nothing".to_owned(),
             exports => exports.join(", "),
         };
-        let detail = format!("a component must export {RUN}0.2 or {INCOMING_HANDLER}0.2, this one exports {found}");
+        let detail =
+            format!("a component must export {RUN}0.2, {RUN}0.3 or {INCOMING_HANDLER}0.2, this one exports {found}");
         Err(CodeError::NoEntryPoint { detail })
     }
 }
@@ -133,6 +136,8 @@ mod tests {
             of(r#"(component (instance) (export "wasi:cli/run@0.2.6" (instance 0)))"#).unwrap(),
             Kind::CommandP2
         );
+        let p3 = r#"(component (instance) (export "wasi:cli/run@0.3.0" (instance 0)))"#;
+        assert_eq!(of(p3).unwrap(), Kind::CommandP3);
         let http = r#"(component (instance) (export "wasi:http/incoming-handler@0.2.0" (instance 0)))"#;
         assert_eq!(of(http).unwrap(), Kind::HttpP2);
     }

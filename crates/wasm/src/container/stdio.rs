@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::container::config::StdinMode;
 use crate::guest::{OutputSink, Stdin};
@@ -159,12 +160,23 @@ pub(crate) fn output(tty: bool) -> Output {
 }
 
 impl Pump {
-    /// Carries output to the log and to the clients until the guest has closed both streams.
-    pub(crate) async fn run(mut self, mut log: Log, stdio: &Stdio, mut reopen: mpsc::Receiver<Reopen>) {
+    /// Carries output to the log and to the clients until the guest has closed both streams. From `ended` on no more is
+    /// waited for than is here already: what is left of a killed guest may hold its ends for a while.
+    pub(crate) async fn run(
+        mut self,
+        mut log: Log,
+        stdio: &Stdio,
+        mut reopen: mpsc::Receiver<Reopen>,
+        ended: CancellationToken,
+    ) {
         let (mut out, mut err) = (Vec::with_capacity(PIECES), Vec::with_capacity(PIECES));
         let (mut stdout_open, mut stderr_open, mut reopen_open) = (true, true, true);
         while stdout_open || stderr_open {
             tokio::select! {
+                () = ended.cancelled(), if !self.stdout.is_closed() => {
+                    self.stdout.close();
+                    self.stderr.close();
+                }
                 count = self.stdout.recv_many(&mut out, PIECES), if stdout_open => stdout_open = count > 0,
                 count = self.stderr.recv_many(&mut err, PIECES), if stderr_open => stderr_open = count > 0,
                 request = reopen.recv(), if reopen_open => {
@@ -211,13 +223,27 @@ mod tests {
             }
         };
         let log = Log::open(Some(path.clone())).await;
-        tokio::join!(write, pump.run(log, &stdio, requests));
+        tokio::join!(write, pump.run(log, &stdio, requests, CancellationToken::new()));
         let mut heard = 0;
         while slow.recv().await.is_some() {
             heard += 1;
         }
         assert_eq!(heard, CLIENT_PIECES);
         assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), lines);
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_guest_wrote_is_logged_and_no_more_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        let Output { stdout, stderr: _held, pump } = output(false);
+        stdout.send(piece("last\n")).await.unwrap();
+        let (_reopen, requests) = mpsc::channel(1);
+        let ended = CancellationToken::new();
+        ended.cancel();
+        pump.run(Log::open(Some(path.clone())).await, &Stdio::new(StdinMode::None), requests, ended).await;
+        assert!(std::fs::read_to_string(path).unwrap().ends_with("stdout F last\n"));
+        assert!(stdout.send(piece("too late\n")).await.is_err());
     }
 
     #[tokio::test]

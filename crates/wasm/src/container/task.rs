@@ -12,6 +12,7 @@ use image::Lease;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::code::Code;
 use crate::container::config::{ContainerSpec, Resources};
@@ -72,6 +73,8 @@ struct Running {
     guest: Arc<Guest>,
     started_at: Nanoseconds,
     pump: JoinHandle<()>,
+    /// Tells the pump that the guest has ended.
+    ended: CancellationToken,
     reopen: mpsc::Sender<Reopen>,
     termination_message: Option<TerminationMessage>,
     files: Files,
@@ -156,6 +159,7 @@ impl Task {
             http_port: launch.http_port,
             limits: self.resources.borrow().limits(),
             hostname: launch.hostname,
+            pairs: self.sandbox.pairs.clone(),
         };
         // Before the guest, so that a log file is there whatever becomes of the guest.
         let log = Log::open(self.container.spec.log_path.clone()).await;
@@ -167,11 +171,14 @@ impl Task {
 
         let (reopen, reopen_requests) = mpsc::channel(1);
         let stdio = Arc::clone(&self.container.stdio);
-        let pump = tokio::spawn(async move { pump.run(log, &stdio, reopen_requests).await });
+        let ended = CancellationToken::new();
+        let told = ended.clone();
+        let pump = tokio::spawn(async move { pump.run(log, &stdio, reopen_requests, told).await });
         let running = Running {
             guest: Arc::new(guest),
             started_at: Nanoseconds::now(),
             pump,
+            ended,
             reopen,
             termination_message: launch.termination_message,
             files: launch.files,
@@ -236,8 +243,9 @@ impl Task {
                 Some(Command::Remove(answer)) => return Next::Remove(answer),
                 Some(Command::Stop { grace, heard }) => {
                     heard.send(()).ok();
-                    running.guest.request_stop();
-                    let at = Instant::now() + grace.min(LONGEST_GRACE);
+                    let grace = grace.min(LONGEST_GRACE);
+                    running.guest.request_stop(grace);
+                    let at = Instant::now() + grace;
                     kill_at = Some(kill_at.map_or(at, |earlier| earlier.min(at)));
                 }
                 Some(Command::Resize { resources, answer }) => {
@@ -253,6 +261,7 @@ impl Task {
 
     /// Waits until all that the guest wrote is in its log, and its last word where the kubelet reads it.
     async fn drain(&self, mut running: Running) {
+        running.ended.cancel();
         if tokio::time::timeout(DRAIN_WITHIN, &mut running.pump).await.is_err() {
             tracing::warn!(container = %self.container.id, "the log does not take the last lines in time: they are lost");
             running.pump.abort();

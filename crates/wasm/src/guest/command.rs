@@ -4,11 +4,13 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use wasmtime::component::Accessor;
 use wasmtime::{Engine, InstancePre, Store};
 use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::p3::bindings as p3;
 
 use super::export::{self, Function, Refusal};
-use super::{Exit, StartError, Streams};
+use super::{Exit, StartError, Streams, Termination};
 use crate::code::{Code, Prepared};
 use crate::limits::{Metered, Metering, PollCount, yield_at_ticks};
 use crate::wasi::stdio::{Input, Output, Pieces};
@@ -18,6 +20,7 @@ use crate::wasi::{Host, Stdio, Surroundings};
 pub(super) enum Program {
     Module(InstancePre<Host>),
     Component(CommandPre<Host>),
+    Concurrent(p3::CommandPre<Host>),
     Function(Function),
 }
 
@@ -36,12 +39,13 @@ pub(super) fn prepare(
     surroundings: &Surroundings,
     streams: Streams,
     metering: Arc<Metering>,
+    termination: Termination,
 ) -> Result<impl Future<Output = Exit> + Send + use<>, StartError> {
     let Streams { stdin, stdout, stderr, tty } = streams;
     let output = Output::new(stdout, tty, Pieces::AsWritten);
     let error = Output::new(stderr, tty, Pieces::AsWritten);
     let stdio = Stdio { input: Input::new(stdin, tty), output: output.clone(), error: error.clone() };
-    let host = surroundings.host(args, stdio, metering.store_memory())?;
+    let host = surroundings.host(args, stdio, metering.store_memory(), termination)?;
     let polls = PollCount::default();
     let mut store = Store::new(program.engine(), host);
     store.limiter(|host| &mut host.memory);
@@ -79,6 +83,7 @@ impl Program {
         match code.prepared() {
             Prepared::CommandP1(module) => Ok(Self::Module(module.clone())),
             Prepared::CommandP2(component) => Ok(Self::Component(component.clone())),
+            Prepared::CommandP3(component) => Ok(Self::Concurrent(component.clone())),
             Prepared::HttpP2(proxy) => match CommandPre::new(proxy.instance_pre().clone()) {
                 Ok(component) => Ok(Self::Component(component)),
                 Err(_) => Err(Refusal::no_command(code.prepared())),
@@ -90,6 +95,7 @@ impl Program {
         match self {
             Program::Module(module) => module.module().engine(),
             Program::Component(component) => component.engine(),
+            Program::Concurrent(component) => component.engine(),
             Program::Function(function) => function.engine(),
         }
     }
@@ -107,6 +113,12 @@ impl Program {
             Program::Component(component) => {
                 let command = component.instantiate_async(&mut store).await?;
                 let ended = command.wasi_cli_run().call_run(&mut store).await?;
+                Ok(Ended::with(i32::from(ended.is_err())))
+            }
+            Program::Concurrent(component) => {
+                let command = component.instantiate_async(&mut store).await?;
+                let run = async |store: &Accessor<Host>| command.wasi_cli_run().call_run(store).await;
+                let ended = store.run_concurrent(run).await??;
                 Ok(Ended::with(i32::from(ended.is_err())))
             }
             Program::Function(function) => {

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::{self, Program};
 use super::export::Refusal;
 pub(crate) use super::export::named;
-use super::{Exit, Guest, StartError, Streams, known, to_the_end};
+use super::{Exit, Ground, Guest, StartError, Streams, Termination, known, to_the_end};
 use crate::code::Code;
 
 /// Commands that may run at one time beside one guest: far more than probes, hooks and people need.
@@ -65,12 +66,29 @@ impl Guest {
             return Err(ExecError::Ended);
         }
         let place = Arc::clone(&self.commands).try_acquire_owned().map_err(|_| ExecError::TooMany)?;
-        let runtime = self.engines.runtime().ok_or(ExecError::Start(StartError::ShuttingDown))?;
+        let runtime = self.ground.engines.runtime().ok_or(ExecError::Start(StartError::ShuttingDown))?;
         let _context = runtime.enter();
+        let run = self.ground.run(spec, self.termination.of_a_command())?;
+        let kill = self.kill.child_token();
+        let (ended, exit) = watch::channel(None);
+        let killed = kill.clone();
+        let run = self.tasks.spawn(run);
+        runtime.spawn(async move {
+            ended.send_replace(Some(to_the_end(run, &killed).await));
+            drop(place);
+        });
+        Ok(Exec { kill, exit })
+    }
+}
+
+impl Ground {
+    /// What runs a command to its end.
+    pub(super) fn run(&self, spec: ExecSpec, termination: Termination) -> Result<BoxFuture<'static, Exit>, ExecError> {
         let ExecSpec { code, args, streams } = spec;
         let code = code.as_ref().unwrap_or(&self.code);
         let program = Program::of(code, &args).map_err(ExecError::Refused)?;
-        let run = command::prepare(program, &args, &self.surroundings, streams, Arc::clone(&self.metering))
+        let metering = Arc::clone(&self.metering);
+        let run = command::prepare(program, &args, &self.surroundings, streams, metering, termination)
             .map_err(ExecError::Start)?;
         // Of the pool, requests have all places but some that are kept for commands.
         let slots = code.kind().is_http().then(|| Arc::clone(&self.engines.command_instances));
@@ -81,14 +99,7 @@ impl Guest {
             };
             run.await
         };
-        let kill = self.kill.child_token();
-        let (ended, exit) = watch::channel(None);
-        let killed = kill.clone();
-        runtime.spawn(self.tasks.track_future(async move {
-            ended.send_replace(Some(to_the_end(run.boxed(), &killed).await));
-            drop(place);
-        }));
-        Ok(Exec { kill, exit })
+        Ok(run.boxed())
     }
 }
 

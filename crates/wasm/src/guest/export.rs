@@ -242,6 +242,7 @@ fn linked(code: &Prepared) -> Option<&component::InstancePre<Host>> {
     match code {
         Prepared::CommandP1(_) => None,
         Prepared::CommandP2(command) => Some(command.instance_pre()),
+        Prepared::CommandP3(command) => Some(command.instance_pre()),
         Prepared::HttpP2(proxy) => Some(proxy.instance_pre()),
     }
 }

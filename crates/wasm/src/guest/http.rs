@@ -34,7 +34,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::{Exit, OutputSink, StartError, Stdin, Streams};
+use super::{Exit, OutputSink, StartError, Stdin, Streams, Termination};
 use crate::engine::Engines;
 use crate::limits::{Metered, Metering, PollCount, yield_at_ticks};
 use crate::wasi::network::{Everywhere, Protocol};
@@ -69,6 +69,7 @@ struct Shared {
     stderr: OutputSink,
     tty: bool,
     metering: Arc<Metering>,
+    termination: Termination,
     requests: Arc<Semaphore>,
     /// Over all guests of the process: what the pool has room for.
     instances: Arc<Semaphore>,
@@ -85,6 +86,7 @@ pub(super) struct Served {
     pub(super) surroundings: Arc<Surroundings>,
     pub(super) streams: Streams,
     pub(super) port: u16,
+    pub(super) termination: Termination,
 }
 
 /// Binds the listener and opens each mount once, so that what cannot work fails here and not in every request.
@@ -95,7 +97,7 @@ pub(super) fn prepare(
     metering: Arc<Metering>,
     tracker: TaskTracker,
 ) -> Result<Server, StartError> {
-    let Served { args, surroundings, streams, port } = served;
+    let Served { args, surroundings, streams, port, termination } = served;
     // There is no input for requests that run beside one another.
     let Streams { stdin: _, stdout, stderr, tty } = streams;
     let network = Arc::clone(&surroundings.network);
@@ -110,6 +112,7 @@ pub(super) fn prepare(
         stderr,
         tty,
         metering,
+        termination,
         requests: Arc::new(Semaphore::new(REQUESTS)),
         instances: Arc::clone(&engines.http_instances),
         tracker,
@@ -142,8 +145,9 @@ impl Server {
         self.address
     }
 
-    /// Serves until `stop`, then finishes what was begun. Dropping it ends all at once.
-    pub(super) async fn serve(self, stop: CancellationToken) -> Exit {
+    /// Serves until it is asked to end, then finishes what was begun. Dropping it ends all at once.
+    pub(super) async fn serve(self) -> Exit {
+        let stop = self.shared.termination.asked().clone();
         let _all_requests_end_with_this = self.shared.abort.clone().drop_guard();
         let mut fatal = self.shared.fatal.subscribe();
         let served = self.serve_until(&stop);
@@ -323,7 +327,8 @@ impl Shared {
     }
 
     fn host(&self, stdio: &Stdio) -> Result<Host, StartError> {
-        self.surroundings.host(&self.args, stdio.clone(), self.metering.store_memory())
+        let (memory, termination) = (self.metering.store_memory(), self.termination.clone());
+        self.surroundings.host(&self.args, stdio.clone(), memory, termination)
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use crate::id::{Nanoseconds, SandboxId};
+use crate::keyvalue;
 use crate::runtime::Core;
 use crate::sandbox::network::{Addresses, Network};
 use crate::sandbox::spec::SandboxSpec;
@@ -53,6 +54,7 @@ impl Core {
             created_at: Nanoseconds::now(),
             state: watched,
             commands,
+            pairs: keyvalue::Memory::default(),
         });
         self.registry().insert_sandbox(Arc::clone(&sandbox))?;
         // From here on the sandbox is there, and its task gives back what it holds.

@@ -19,8 +19,9 @@ use wasmtime_wasi::p2::{Pollable, SocketError, SocketResult, TcpSocket, UdpSocke
 
 use super::network::PodNetwork;
 use super::stdio::{Input, Output, Pieces};
-use super::{Host, Stdio, Surroundings};
-use crate::guest::Stdin;
+use super::{Host, Pod, Stdio, Surroundings};
+use crate::guest::{Stdin, Termination};
+use crate::keyvalue::Memory as PodPairs;
 use crate::limits::Limits;
 use crate::limits::StoreMemory;
 use crate::limits::memory::Memory;
@@ -45,9 +46,10 @@ fn guest(network: &Arc<PodNetwork>) -> Host {
     let (sink, _) = mpsc::channel(1);
     let output = Output::new(sink, false, Pieces::AsWritten);
     let stdio = Stdio { input: Input::new(Stdin::Empty, false), output: output.clone(), error: output };
-    let surroundings = Surroundings::new(Vec::new(), None, Vec::new(), Arc::clone(network), "web-0".to_owned());
+    let pod = Pod { network: Arc::clone(network), hostname: "web-0".to_owned(), pairs: PodPairs::default() };
+    let surroundings = Surroundings::new(Vec::new(), None, Vec::new(), pod);
     let memory = StoreMemory::new(Arc::new(Memory::new(Limits::default().memory_bytes)));
-    surroundings.host(&[], stdio, memory).unwrap()
+    surroundings.host(&[], stdio, memory, Termination::default()).unwrap()
 }
 
 fn network(host: &mut Host) -> Resource<Network> {

@@ -5,7 +5,7 @@ use testbed::guests::wat;
 use tokio::sync::mpsc;
 use wasm::guest::{Exit, Stdin};
 
-use crate::node::{Setup, compile};
+use crate::node::{PATIENCE, Setup, compile};
 
 #[tokio::test]
 async fn a_p1_command_prints_and_ends_with_its_exact_code() {
@@ -73,21 +73,9 @@ async fn an_unread_log_holds_the_guest_and_not_our_memory() {
 }
 
 #[tokio::test]
-async fn a_kill_ends_a_tight_loop_and_a_sleeper_alike() {
-    for wasm in [wat::loops(), wat::component_of(&wat::loops()), wat::sleeps(), wat::component_of(&wat::sleeps())] {
-        let running = Setup::of(&wasm).await.start();
-        running.used_cpu(std::time::Duration::from_nanos(1)).await;
-        running.guest.kill();
-        assert_eq!(running.exited().await, Exit::Killed);
-        assert_eq!(running.guest.usage().memory_bytes, 0, "all it held is given back");
-        assert_eq!(Exit::Killed.code(), 137);
-    }
-}
-
-#[tokio::test]
 async fn a_command_has_no_signal_to_take_and_stops_at_once() {
     let running = Setup::of(&wat::sleeps()).await.start();
-    running.guest.request_stop();
+    running.guest.request_stop(PATIENCE);
     assert_eq!(running.exited().await, Exit::Stopped);
     assert_eq!(Exit::Stopped.code(), 143);
 }
@@ -97,7 +85,7 @@ async fn a_dropped_handle_takes_its_guest_along() {
     let running = Setup::of(&wat::loops()).await.start();
     let exited = running.guest.exited();
     drop(running);
-    assert_eq!(tokio::time::timeout(crate::node::PATIENCE, exited).await.unwrap(), Exit::Killed);
+    assert_eq!(tokio::time::timeout(PATIENCE, exited).await.unwrap(), Exit::Killed);
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ async fn a_graceful_stop_finishes_what_was_begun_and_takes_nothing_new() {
     idle.write_all(b"POST / HTTP/1.1\r\nHost: pod\r\nContent-Length: 4\r\n\r\nonce").await.unwrap();
     read_until(&mut idle, "once\r\n0\r\n\r\n").await;
 
-    running.guest.request_stop();
+    running.guest.request_stop(PATIENCE);
     let start = std::time::Instant::now();
     while TcpStream::connect(address).await.is_ok() {
         assert!(start.elapsed() < PATIENCE, "it still accepts");

@@ -4,7 +4,9 @@
 
 mod cache;
 mod commands;
+mod concurrent;
 mod files;
 mod http;
+mod kill;
 mod limits;
 mod node;

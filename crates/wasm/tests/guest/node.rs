@@ -97,6 +97,7 @@ impl Setup {
             http_port: 80,
             limits: Limits::default(),
             hostname: "web-0".to_owned(),
+            pairs: wasm::keyvalue::Memory::default(),
         };
         Self { spec, stdout, stderr }
     }

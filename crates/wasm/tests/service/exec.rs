@@ -57,6 +57,8 @@ async fn a_components_functions_are_called_by_interface_and_with_types() {
     let command = pod.start("command", "health", |_| {}).await;
     let port = free_port().await;
     let http = pod.start("http", "http-health", |config| config.annotations = serves_on(port)).await;
+    let concurrent = pod.start("concurrent", "run-03-sleeps", |_| {}).await;
+    assert_eq!(run(&node, &concurrent, &["#add", "40", "2"]).await, says(0, "42\n", ""));
     for id in [&command, &http] {
         for name in ["#liveness", "#health/liveness", "#wasklet:probe/health.liveness"] {
             assert_eq!(run(&node, id, &[name]).await, says(0, "ok\n", ""), "{name}");
@@ -155,7 +157,7 @@ async fn a_command_out_of_memory_ends_alone() {
     node.client().update_container_resources(&id, limited(0, 1 << 20)).await.unwrap();
     assert_eq!(run(&node, &id, &["#add", "1", "1"]).await.0, 0);
     let refused = node.client().update_container_resources(&id, limited(0, 4096)).await.unwrap_err();
-    assert!(refused.message().contains("holds 65536 bytes"), "{}", refused.message());
+    assert!(refused.message().contains("below current usage (65536)"), "{}", refused.message());
     let linux = node.client().container_status(&id).await.unwrap().resources.unwrap().linux.unwrap();
     assert_eq!(linux.memory_limit_in_bytes, 1 << 20, "the limits stay as they were");
 }

@@ -13,4 +13,6 @@ mod images;
 mod layout;
 mod network;
 mod restart;
+mod stop;
+mod stores;
 mod suite;

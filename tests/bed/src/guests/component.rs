@@ -21,7 +21,16 @@ const WASI: [(&str, &str); 7] = [
 ];
 
 /// The interfaces of this project that a guest may export or import.
-const OURS: [(&str, &str); 1] = [("wasklet-probe.wit", include_str!("../../../../wit/wasklet-probe.wit"))];
+const OURS: [(&str, &str); 2] = [
+    ("wasklet-pod.wit", include_str!("../../../../wit/wasklet-pod.wit")),
+    ("wasklet-probe.wit", include_str!("../../../../wit/wasklet-probe.wit")),
+];
+
+/// Proposals that guests written by hand use; several packages, each in braces, in one text.
+const PROPOSALS: &str = include_str!("../../../guests/wit/stores.wit");
+
+/// The entry point of WASI 0.3.
+const RUN_03: &str = include_str!("../../../guests/wit/run-0.3.wit");
 
 /// What guests written by hand may import, and what they export. Imports that one does not use are left out.
 const GUESTS: &str = "
@@ -30,6 +39,39 @@ world imports {
     import wasi:http/types@0.2.12;
     import wasi:io/streams@0.2.12;
     import wasi:clocks/monotonic-clock@0.2.12;
+    import wasi:cli/stdout@0.2.12;
+    import wasi:sockets/udp-create-socket@0.2.12;
+    import wasklet:pod/lifecycle@0.1.0;
+}
+world command {
+    include imports;
+    export wasi:cli/run@0.2.12;
+}
+world concurrent {
+    include imports;
+    export wasi:cli/run@0.3.0;
+    export add: func(a: u32, b: u32) -> u32;
+}
+world stop-handler {
+    include command;
+    export wasklet:pod/stop-handler@0.1.0;
+}
+world stores {
+    include command;
+    import wasi:config/store@0.2.0-rc.1;
+    import wasi:keyvalue/store@0.2.0-draft;
+    import wasi:keyvalue/atomics@0.2.0-draft;
+    import wasi:keyvalue/batch@0.2.0-draft;
+    use wasi:keyvalue/store@0.2.0-draft.{error, key-response};
+    export get: func(bucket: string, key: string) -> result<option<list<u8>>, error>;
+    export set: func(bucket: string, key: string, value: list<u8>) -> result<_, error>;
+    export delete: func(bucket: string, key: string) -> result<_, error>;
+    export exists: func(bucket: string, key: string) -> result<bool, error>;
+    export list-keys: func(bucket: string) -> result<key-response, error>;
+    export increment: func(bucket: string, key: string, delta: u64) -> result<u64, error>;
+    export get-many: func(bucket: string, keys: list<string>) -> result<list<option<tuple<string, list<u8>>>>, error>;
+    export set-many: func(bucket: string, pairs: list<tuple<string, list<u8>>>) -> result<_, error>;
+    export configured: func(key: string) -> option<string>;
 }
 world http-guest {
     include imports;
@@ -86,6 +128,9 @@ pub(super) fn of_world(mut core: Vec<u8>, world: &str) -> Result<Vec<u8>> {
     for (name, text) in WASI.iter().chain(&OURS) {
         resolve.push_source(name, text).with_context(|| format!("read {name}"))?;
     }
+    let nested = format!("package test:proposals;\n{PROPOSALS}");
+    resolve.push_source("stores.wit", &nested).context("read stores.wit")?;
+    resolve.push_source("run-0.3.wit", RUN_03).context("read run-0.3.wit")?;
     let package = resolve.push_source("guests.wit", GUESTS).context("read the guests' worlds")?;
     let world = resolve.select_world(&[package], Some(world))?;
     embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)?;

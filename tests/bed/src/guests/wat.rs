@@ -115,6 +115,55 @@ pub fn http_health() -> Vec<u8> {
     of_world(&health_of(r#"(export "wasi:http/incoming-handler@0.2.12#handle") (param i32 i32)"#), "health-http")
 }
 
+/// A component (`wasi:cli/run`) that writes `waiting`, waits until it is asked to end, writes `ending` and exits with 0.
+#[must_use]
+pub fn terminates() -> Vec<u8> {
+    of_world(&include_str!("../../../guests/wat/terminates.wat").replace("@END@", ""), "command")
+}
+
+/// The same, but that it computes without end after `ending`.
+#[must_use]
+pub fn stays() -> Vec<u8> {
+    of_world(&include_str!("../../../guests/wat/terminates.wat").replace("@END@", "(loop $spin (br $spin))"), "command")
+}
+
+/// A component (`wasi:cli/run`) that sleeps for ever and whose stop handler writes `asked to end`.
+#[must_use]
+pub fn handles_stop() -> Vec<u8> {
+    of_world(include_str!("../../../guests/wat/stop-handler.wat"), "stop-handler")
+}
+
+/// A component (`wasi:cli/run`) that sleeps for ever and whose functions hand on `wasi:keyvalue` (`get`, `set`, `delete`,
+/// `exists`, `list-keys`, `increment`, `get-many`, `set-many`, each of a bucket by name) and `wasi:config` (`configured`).
+#[must_use]
+pub fn stores() -> Vec<u8> {
+    of_world(include_str!("../../../guests/wat/stores.wat"), "stores")
+}
+
+/// A component of WASI 0.3 (`wasi:cli/run@0.3`) that writes `hello from WASI 0.3` and ends with 0 or 1. It exports `add`.
+#[must_use]
+pub fn concurrent(fails: bool) -> Vec<u8> {
+    concurrent_of("0", if fails { "1" } else { "0" })
+}
+
+/// The same, but that it sleeps for ever.
+#[must_use]
+pub fn concurrent_sleeps() -> Vec<u8> {
+    concurrent_of("1", "0")
+}
+
+/// A component (`wasi:cli/run`) that opens 10,000 sockets, or as many as it gets, writes `all` or `refused` and sleeps.
+#[must_use]
+pub fn opens_sockets() -> Vec<u8> {
+    of_world(include_str!("../../../guests/wat/sockets.wat"), "command")
+}
+
+/// A command that fills 512 MiB with one instruction, again and again.
+#[must_use]
+pub fn fills() -> Vec<u8> {
+    assemble(include_str!("../../../guests/wat/fills.wat"))
+}
+
 /// A component (`wasi:http/incoming-handler`) that answers every request with `status` and `text`, of at most 4096
 /// bytes.
 #[must_use]
@@ -160,6 +209,11 @@ fn filled(source: &str, text: &str) -> String {
 #[expect(clippy::expect_used, reason = "the texts are this repository's own; the tests below assemble each of them")]
 fn assemble(source: &str) -> Vec<u8> {
     wat::parse_str(source).expect("the guest's text assembles")
+}
+
+fn concurrent_of(sleeps: &str, result: &str) -> Vec<u8> {
+    let source = include_str!("../../../guests/wat/concurrent.wat");
+    of_world(&source.replace("@SLEEPS@", sleeps).replace("@RESULT@", result), "concurrent")
 }
 
 fn health_of(program: &str) -> String {
@@ -218,6 +272,7 @@ mod tests {
             prints_environment(),
             prints_arguments(),
             commands(),
+            fills(),
         ] {
             check(&guest, CORE);
             check_world(&component_of(&guest), &["wasi:cli/run@0.2"]);
@@ -229,6 +284,14 @@ mod tests {
         for guest in [http_answers(200, "hello\n"), http_echoes(), http_is_silent(), http_traps()] {
             check_world(&guest, &["wasi:http/incoming-handler@0.2"]);
         }
+    }
+
+    #[test]
+    fn components_written_by_hand_are_commands() {
+        for guest in [terminates(), stays(), opens_sockets()] {
+            check_world(&guest, &["wasi:cli/run@0.2"]);
+        }
+        check_world(&handles_stop(), &["wasklet:pod/stop-handler@0.1.0", "wasi:cli/run@0.2"]);
     }
 
     #[test]
