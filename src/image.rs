@@ -10,6 +10,7 @@ mod ls;
 mod output;
 mod progress;
 mod pull;
+mod push;
 mod rm;
 
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ pub(crate) struct ImageArgs {
 
 #[derive(Subcommand)]
 enum Command {
+    Push(push::PushArgs),
     Pull(pull::PullArgs),
     #[command(visible_alias = "list")]
     Ls(ls::LsArgs),
@@ -85,6 +87,7 @@ pub(crate) fn run(args: ImageArgs) -> ExitCode {
         };
         terminal::start_log(level, LogFormat::Text)?;
         match args.command {
+            Command::Push(args) => push::run(&args),
             Command::Pull(args) => pull::run(&args),
             Command::Ls(args) => ls::run(&args),
             Command::Rm(args) => rm::run(&args),

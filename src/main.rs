@@ -32,7 +32,7 @@ enum Command {
     Kubelet(Box<kubelet::flags::KubeletFlags>),
     /// Serve the runtime half on a Unix socket, for a kubelet in another process (CRI v1)
     Runtime(runtime::RuntimeArgs),
-    /// Pull, list, remove, inspect and build images
+    /// Push, pull, list, remove, inspect and build images
     Image(image::ImageArgs),
 }
 

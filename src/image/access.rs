@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use decide::keyring::{DockerConfig, Keyring, Source};
-use image::{Credentials, PullerOptions, Reference, Store, TrustPolicy};
+use image::{Credentials, PullerOptions, Reference, Registries, RegistryOptions, Store, TrustPolicy};
 
 /// Bytes; the longest password or token that is read.
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
@@ -41,6 +41,14 @@ impl AccessArgs {
             hosts_directory: self.registry_hosts_dir.clone(),
             trust: self.image_trust_policy.as_deref().map(TrustPolicy::read).transpose()?.map(Arc::new),
             ..PullerOptions::new(store)
+        })
+    }
+
+    pub(super) fn registries(&self) -> Registries {
+        Registries::new(RegistryOptions {
+            plain_http: self.insecure_registry.clone(),
+            hosts_directory: self.registry_hosts_dir.clone(),
+            ..RegistryOptions::default()
         })
     }
 

@@ -9,18 +9,22 @@ use image::pack::{self, Annotations, Artifact, Files, Rootfs};
 use image::{Puller, PullerOptions, Reference};
 use serde::Serialize;
 
+use super::access::AccessArgs;
 use super::output::{self, OutputArgs};
-use super::{StoreArgs, block_on};
+use super::progress::Progress;
+use super::{StoreArgs, block_on, push};
 
 /// Build an ordinary OCI image around a .wasm file, with files beside it
 ///
 /// The image has one layer, the .wasm file as its entrypoint, and the platform wasi/wasm. Files are owned by root and have
-/// no times: equal files give an equal digest.
+/// no times: equal files give an equal digest. A .wasm file that needs no files of its own is better pushed as it is, by
+/// `wasklet image push`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   wasklet image build app.wasm team/app:v1 --add ./site:/srv/site
   wasklet image build app.wasm team/app:v1 --env LOG=info --workdir /srv -- --port 8080
+  wasklet image build app.wasm ghcr.io/team/app:v1 --add ./site:/srv/site --push
   wasklet image build app.wasm team/app:v1 --add ./site:/srv/site --archive app.tar
   skopeo copy oci-archive:app.tar docker://registry.example/team/app:v1")]
 pub(super) struct BuildArgs {
@@ -57,6 +61,11 @@ pub(super) struct BuildArgs {
     /// Write the image into this file, a tarball of an OCI layout, and not onto this machine
     #[arg(long, value_name = "FILE.tar")]
     archive: Option<PathBuf>,
+    /// Push the image to its registry, and do not keep it on this machine
+    #[arg(long)]
+    push: bool,
+    #[command(flatten)]
+    access: AccessArgs,
     #[command(flatten)]
     store: StoreArgs,
     /// Say the image's digest only
@@ -121,6 +130,8 @@ struct Built {
     layout: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     archive: Option<PathBuf>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pushed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
 }
@@ -135,6 +146,7 @@ pub(super) fn run(args: &BuildArgs) -> anyhow::Result<ExitCode> {
         size_bytes: artifact.size_bytes(),
         layout: args.layout.clone(),
         archive: args.archive.clone(),
+        pushed: args.push,
         id: None,
     };
     if let Some(layout) = &args.layout {
@@ -144,7 +156,12 @@ pub(super) fn run(args: &BuildArgs) -> anyhow::Result<ExitCode> {
     if let Some(archive) = &args.archive {
         pack::write_archive(archive, &reference, &artifact)?;
     }
-    if args.layout.is_none() && args.archive.is_none() {
+    if args.push {
+        let credentials = args.access.credentials(&reference)?;
+        let progress = Progress::new(args.quiet);
+        push::push(&args.access.registries(), &reference, credentials.as_ref(), &artifact, progress)?;
+    }
+    if args.layout.is_none() && args.archive.is_none() && !args.push {
         built.id = Some(keep(args, &reference, &artifact)?);
     }
     args.output.write(&built, |built| {
@@ -152,7 +169,10 @@ pub(super) fn run(args: &BuildArgs) -> anyhow::Result<ExitCode> {
             return format!("{}\n", built.digest);
         }
         let places = [&built.layout, &built.archive].into_iter().flatten().map(|place| place.display().to_string());
-        let places: Vec<String> = places.collect();
+        let mut places: Vec<String> = places.collect();
+        if built.pushed {
+            places.push(format!("registry {}", reference.registry()));
+        }
         let place = if places.is_empty() { "this machine's images".to_owned() } else { places.join(" and ") };
         format!("built {}@{} ({}) into {place}\n", built.reference, built.digest, output::size(built.size_bytes))
     })?;

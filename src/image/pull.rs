@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
 use image::{Puller, Reference};
 
 use super::access::AccessArgs;
@@ -43,15 +43,17 @@ pub(super) struct PullArgs {
 pub(super) fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
     let reference = Reference::parse(&args.image)?;
     let credentials = args.access.credentials(&reference)?;
-    let options = args.access.puller_options(args.store.open()?, args.image_layout.clone())?;
-    let progress = Progress::new(args.quiet);
+    let mut options = args.access.puller_options(args.store.open()?, args.image_layout.clone())?;
+    let transfers = Arc::new(Progress::new(args.quiet).transfers("pulling", &reference));
+    let told = Arc::clone(&transfers);
+    options.told = Some(Arc::new(move |progress| told.pulled(progress)));
     let started = Instant::now();
     let image = block_on(async {
-        let pulling = progress.step(&format!("pulling {reference}"));
         let pulled = Puller::new(options).pull(&reference, credentials).await;
-        drop(pulling);
-        pulled.map_err(|error| anyhow::anyhow!(error.message())).context("pulling")
-    })?;
+        pulled.map_err(|error| anyhow::anyhow!(error.message()))
+    });
+    transfers.end();
+    let image = image?;
     let took = started.elapsed();
     args.output.write(&ImageFields::from(&image), |_| {
         if args.quiet {

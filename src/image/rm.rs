@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
+use image::StoreError;
 use serde::Serialize;
 
 use super::output::{self, OutputArgs};
@@ -12,7 +13,7 @@ use crate::terminal;
 /// Remove images of this machine, with all their names
 #[derive(clap::Args)]
 #[command(after_help = "\
-A guest that runs keeps running: its code is in memory. To start again, it needs its image anew.
+An image that a container uses stays, with an error: end the pod first.
 
 Examples:
   wasklet image rm ghcr.io/team/app:v1
@@ -71,7 +72,12 @@ fn remove(store: Option<&image::Store>, name: &str) -> anyhow::Result<Removed> {
     let Some((store, image)) = found else {
         bail!("{name}: there is no such image on this machine; `wasklet image ls` lists those there are");
     };
-    store.remove(image.id)?;
+    match store.remove(image.id) {
+        Err(StoreError::InUse(_)) => {
+            bail!("{name}: a container uses this image; end its pod, and remove the image then")
+        }
+        removed => removed?,
+    };
     let references = image.references.iter().map(ToString::to_string).collect();
     Ok(Removed { id: image.id.to_string(), references, size_bytes: image.size_bytes })
 }

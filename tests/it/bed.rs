@@ -10,6 +10,7 @@ pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod scene;
+pub(crate) mod tokens;
 
 use std::time::Duration;
 

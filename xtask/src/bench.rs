@@ -4,6 +4,7 @@
 //! build; these machines are noisy, and a reader judges.
 
 mod figures;
+mod image;
 mod pods;
 mod wasklet;
 
@@ -15,6 +16,8 @@ use clap::Subcommand;
 pub(crate) enum Bench {
     /// Start the pods of a Deployment, side by side with kwok, a simulator that runs nothing
     Pods(pods::Options),
+    /// Pull an image beside `skopeo copy`; count what many pods of one image, and a second start, fetch, compile and read
+    Image(image::Options),
 }
 
 /// Measures it.
@@ -24,5 +27,6 @@ pub(crate) enum Bench {
 pub(crate) async fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Pods(options) => pods::run(&options).await,
+        Bench::Image(options) => image::run(&options).await,
     }
 }

@@ -31,7 +31,7 @@ pub use content::{Blob, Content, Spin, Wasm};
 pub use credentials::{Credentials, CredentialsError};
 pub use describe::{Description, Layer, describe};
 pub use digest::{Digest, DigestError};
-pub use pull::{Layouts, Part, PullError, PullErrorKind, Puller, PullerOptions, Refusal};
+pub use pull::{Layouts, Part, PullError, PullErrorKind, PullProgress, Puller, PullerOptions, Refusal, Told};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Limits, Push, PushBlob, PushContent, PushError, PushProgress, Registries, RegistryOptions};
 pub use rootfs::{Program, ProgramError, Rootfs};

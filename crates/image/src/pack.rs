@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 pub use self::layout::{add_to_layout, write_archive};
@@ -20,6 +21,7 @@ use crate::digest::Digest;
 use crate::inspect::{self, Format, InspectError, Inspection};
 use crate::manifest::{Descriptor, Manifest, OCI_MANIFEST, WASM_CONFIG, WASM_LAYER};
 use crate::reference::Reference;
+use crate::registry::{Push, PushBlob, PushContent};
 
 /// The creation time of every artifact: with a real one, packing twice would give two digests.
 const CREATED: &str = "1970-01-01T00:00:00Z";
@@ -107,6 +109,21 @@ impl Artifact {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         (self.manifest.len() + self.config.len() + self.layer.len()) as u64
+    }
+}
+
+impl From<&Artifact> for Push {
+    fn from(artifact: &Artifact) -> Self {
+        let blob = |content: &[u8]| PushBlob {
+            digest: Digest::of(content),
+            size_bytes: content.len() as u64,
+            content: PushContent::Bytes(Bytes::copy_from_slice(content)),
+        };
+        Self {
+            blobs: [&artifact.layer, &artifact.config].map(|content| blob(content)).to_vec(),
+            manifest: Bytes::copy_from_slice(&artifact.manifest),
+            media_type: OCI_MANIFEST.to_owned(),
+        }
     }
 }
 

@@ -48,7 +48,25 @@ pub struct PullerOptions {
     pub trust: Option<Arc<TrustPolicy>>,
     /// Bounds of every pull.
     pub limits: Limits,
+    /// Hears how far pulls are, where somebody wants to know.
+    pub told: Option<Told>,
 }
+
+/// What a pull has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullProgress {
+    /// This blob is in the store already.
+    Present(Digest),
+    /// This blob of so many bytes is being fetched.
+    Fetching(Digest, u64),
+    /// So many bytes of it are here.
+    Received(Digest, u64),
+    /// All of it is here.
+    Fetched(Digest),
+}
+
+/// Who hears of it; called from the pull's own task, and so not to wait.
+pub type Told = Arc<dyn Fn(PullProgress) + Send + Sync>;
 
 impl PullerOptions {
     /// Into this store, from registries over HTTPS, within the default limits.
@@ -61,6 +79,7 @@ impl PullerOptions {
             hosts_directory: None,
             trust: None,
             limits: Limits::default(),
+            told: None,
         }
     }
 }

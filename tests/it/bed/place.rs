@@ -77,7 +77,12 @@ impl Place {
     /// `wasklet image` with a subcommand and its arguments, with this place's images and home directory; not started yet.
     pub(crate) fn image_command(&self, subcommand: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
         let mut command = process::command(WASKLET);
-        command.args(["image", subcommand, "--root-dir"]).arg(self.state_dir()).args(arguments);
+        command.args(["image", subcommand]);
+        // A push goes by this machine's images.
+        if subcommand != "push" {
+            command.arg("--root-dir").arg(self.state_dir());
+        }
+        command.args(arguments);
         command.env("HOME", self.dir.path()).current_dir(self.dir.path());
         for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {
             command.env_remove(proxy);
@@ -96,6 +101,16 @@ impl Place {
         let ended = self.image(subcommand, &[&["--output", "json"], arguments].concat()).await?;
         ensure!(ended.code == 0, "{ended:?}");
         serde_json::from_slice(&ended.stdout).with_context(|| format!("{ended:?}"))
+    }
+
+    /// Runs any other tool to its end, in this place; it must succeed. Gives its standard output.
+    pub(crate) async fn tool(&self, program: impl AsRef<Path>, arguments: &[impl AsRef<OsStr>]) -> Result<String> {
+        let mut command = process::command(program);
+        command.args(arguments).env("HOME", self.dir.path()).current_dir(self.dir.path());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let ended = Process::start(command).await?.ended().await?;
+        ensure!(ended.code == 0, "{ended:?}");
+        Ok(ended.text())
     }
 
     /// Starts `wasklet run`.

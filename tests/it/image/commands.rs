@@ -83,7 +83,7 @@ async fn a_built_image_is_the_same_each_time() -> Result<()> {
 #[tokio::test]
 async fn help_has_examples() -> Result<()> {
     let place = Place::new().await?;
-    for subcommand in ["pull", "ls", "rm", "inspect", "build"] {
+    for subcommand in ["push", "pull", "ls", "rm", "inspect", "build"] {
         let ended = place.image(subcommand, &["--help"]).await?;
         assert_eq!(ended.code, 0, "{ended:?}");
         let example = format!("wasklet image {subcommand} ");

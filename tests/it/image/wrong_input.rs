@@ -31,8 +31,10 @@ async fn what_is_not_there_is_named_with_the_way_out() -> Result<()> {
     check(&place.image("rm", &["team/app:v1"]).await?, FAILED, &["team/app:v1", "wasklet image ls"]);
     assert!(!place.state_dir().exists(), "looking made a directory");
 
-    let missing = place.image("build", &["missing.wasm", "team/app"]).await?;
-    check(&missing, FAILED, &["missing.wasm", "No such file"]);
+    for subcommand in ["push", "build"] {
+        let missing = place.image(subcommand, &["missing.wasm", "localhost:1/team/app"]).await?;
+        check(&missing, FAILED, &["missing.wasm", "No such file"]);
+    }
     Ok(())
 }
 
@@ -41,6 +43,7 @@ async fn names_that_are_none_are_refused() -> Result<()> {
     let place = Place::new().await?;
     place.put("hello.wasm", wat::sleeps())?;
     check(&place.image("pull", &["Not An Image"]).await?, FAILED, &["Not An Image"]);
+    check(&place.image("push", &["hello.wasm", "UPPER/case:v1"]).await?, FAILED, &["UPPER"]);
     check(&place.image("build", &["hello.wasm", "team//app"]).await?, FAILED, &["team//app"]);
     Ok(())
 }
@@ -50,7 +53,7 @@ async fn files_that_are_no_wasm_are_refused() -> Result<()> {
     let place = Place::new().await?;
     place.put("notes.wasm", "these are notes")?;
     place.put("half.wasm", wat::truncated())?;
-    for subcommand in ["build"] {
+    for subcommand in ["push", "build"] {
         let notes = place.image(subcommand, &["notes.wasm", "localhost:1/team/app"]).await?;
         check(&notes, FAILED, &["notes.wasm", "not a WebAssembly file"]);
         let half = place.image(subcommand, &["half.wasm", "localhost:1/team/app"]).await?;
@@ -84,5 +87,6 @@ async fn a_registry_that_is_not_there_is_named() -> Result<()> {
     // Nobody listens there.
     let image = format!("127.0.0.1:{}/team/app:v1", ports::free()?);
     check(&place.image("pull", &[&image]).await?, FAILED, &[&image, "Connection refused"]);
+    check(&place.image("push", &["hello.wasm", &image]).await?, FAILED, &[&image, "Connection refused"]);
     Ok(())
 }

@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use super::error::{Layouts, Part, PullError};
 use super::layout::Layout;
 use super::select::{self, Kind, Refusal};
-use super::{Inner, config};
+use super::{Inner, PullProgress, config};
 use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Document, DocumentError, Manifest};
@@ -190,18 +190,29 @@ impl Inner {
         let gate = self.gate(blob.digest);
         let _turn = gate.lock().await;
         if self.options.store.contains(&blob.digest, blob.size) {
+            self.tell(PullProgress::Present(blob.digest));
             return Ok(());
         }
+        self.tell(PullProgress::Fetching(blob.digest, blob.size));
         match source {
             Source::Registry(session) => {
-                let fetched = session.blob(blob, &self.options.store).await;
-                fetched.map_err(|error| self.failed(image, part, error))
+                let received = |bytes| self.tell(PullProgress::Received(blob.digest, bytes));
+                let fetched = session.blob(blob, &self.options.store, &received).await;
+                fetched.map_err(|error| self.failed(image, part, error))?;
             }
             Source::Layout(layout) => {
                 let mut ingest = self.ingest(image)?;
                 layout.copy(blob, &mut ingest).await?;
-                finish(image, part, ingest, blob).await
+                finish(image, part, ingest, blob).await?;
             }
+        }
+        self.tell(PullProgress::Fetched(blob.digest));
+        Ok(())
+    }
+
+    fn tell(&self, progress: PullProgress) {
+        if let Some(told) = &self.options.told {
+            told(progress);
         }
     }
 

@@ -25,11 +25,12 @@ impl Host {
         store: &Store,
         mut tries: Tries,
         stall_timeout: Duration,
+        received: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), RegistryError> {
         let mut ingest = store.ingest().map_err(RegistryError::Store)?;
         loop {
             let (before, resumed) = (ingest.written_bytes(), ingest.written_bytes() > 0);
-            match self.fetch(blob, &mut ingest, store, stall_timeout).await {
+            match self.fetch(blob, &mut ingest, store, stall_timeout, received).await {
                 Ok(()) => {
                     let mismatch = match ingest.finish(blob).await {
                         Ok(()) => return Ok(()),
@@ -62,6 +63,7 @@ impl Host {
         ingest: &mut Ingest,
         store: &Store,
         stall_timeout: Duration,
+        received: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), Failure> {
         let from_byte = ingest.written_bytes();
         if from_byte == blob.size && from_byte > 0 {
@@ -81,6 +83,7 @@ impl Host {
             };
             let written = ingest.write(&chunk).await;
             written.map_err(|source| Failure::Lasting(RegistryError::Store(StoreError::Write(Arc::new(source)))))?;
+            received(ingest.written_bytes());
             // One byte too many is enough to see that it is wrong.
             if ingest.written_bytes() > blob.size {
                 return Ok(());

@@ -88,13 +88,19 @@ impl Session {
         }
     }
 
-    /// Fetches a blob into the store, where it is checked.
-    pub(crate) async fn blob(&self, blob: &Descriptor, store: &Store) -> Result<(), RegistryError> {
+    /// Fetches a blob into the store, where it is checked. `received` hears how many bytes of it are here.
+    pub(crate) async fn blob(
+        &self,
+        blob: &Descriptor,
+        store: &Store,
+        received: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RegistryError> {
         // The semaphore is never closed.
         let _turn = self.downloads.acquire().await;
         let mut failed = None;
         for (host, tries) in self.hosts_that(|endpoint| endpoint.pulls)? {
-            let download = host.download(blob, store, Tries::new(self.limits, tries), self.limits.stall_timeout);
+            let tries = Tries::new(self.limits, tries);
+            let download = host.download(blob, store, tries, self.limits.stall_timeout, received);
             let error = match tokio::time::timeout(self.limits.layer_timeout, download).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => error,
