@@ -333,9 +333,7 @@ impl Observed {
     /// To be called for every plan, in order, before its actions begin.
     pub fn accept(&mut self, plan: &Plan) {
         for planned in &plan.actions {
-            for task in planned.action.displaces() {
-                self.in_flight.remove(&task);
-            }
+            self.in_flight.retain(|_, under_way| !planned.action.displaces(under_way));
             if let Action::RunPreStop { container, id, deadline, .. } = &planned.action {
                 self.containers.entry(container.clone()).or_default().pre_stop_begins(id, *deadline);
             }

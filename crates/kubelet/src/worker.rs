@@ -207,6 +207,11 @@ impl Worker {
         let plan = plan::next(&self.pod, &self.observed, now);
         self.say(plan::announcements(self.previous.as_ref(), &plan));
         self.observed.accept(&plan);
+        // What the plan displaces nobody waits for any more.
+        let in_flight = &self.observed.in_flight;
+        for (_, displaced) in self.effects.extract_if(|task, _| !in_flight.contains_key(task)) {
+            displaced.abort();
+        }
         for planned in &plan.actions {
             tracing::debug!(why = planned.why, "{:?}", planned.action);
             self.say(planned.announce.clone());
@@ -221,7 +226,7 @@ impl Worker {
 
     fn begin(&mut self, action: Action) {
         self.shared.metrics.begun(&self.pod, &action);
-        let (task, displaces) = (action.task(), action.displaces());
+        let task = action.task();
         let (shared, subject) = (Arc::clone(&self.shared), self.subject());
         let (of, if_lost) = (task.clone(), action.clone());
         let effect = async move {
@@ -231,12 +236,6 @@ impl Worker {
             let outcome = performed.unwrap_or_else(|_| Outcome::lost(if_lost, "the effect panicked; see the log"));
             Done::Effect(of, outcome)
         };
-        // What it displaces nobody waits for any more.
-        for displaced in displaces {
-            if let Some(displaced) = self.effects.remove(&displaced) {
-                displaced.abort();
-            }
-        }
         let handle = self.tasks.spawn(effect.in_current_span());
         // A stop with a shorter grace takes the place of the longer one.
         if let Some(replaced) = self.effects.insert(task, handle) {

@@ -192,17 +192,17 @@ impl Action {
 }
 
 impl Action {
-    /// The tasks whose actions, if they are under way, are dropped when this one begins: an instance that is stopped, or
-    /// over, has no use for its hooks.
+    /// Whether an action that is under way is dropped when this one begins: an instance that is stopped, or over, has no
+    /// use for its hooks.
     #[must_use]
-    pub fn displaces(&self) -> Vec<Task> {
+    pub fn displaces(&self, under_way: &Action) -> bool {
+        let (Action::RunPostStart { container, id } | Action::RunPreStop { container, id, .. }) = under_way else {
+            return false;
+        };
         match self {
-            Action::StopContainer { container, .. }
-            | Action::CreateContainer { container, .. }
-            | Action::RemoveContainer { container, .. } => {
-                [TaskKind::RunPostStart, TaskKind::RunPreStop].map(|kind| Task::of(container, kind)).into()
-            }
-            _ => Vec::new(),
+            Action::StopContainer { id: over, .. } | Action::RemoveContainer { id: over, .. } => over == id,
+            Action::CreateContainer { container: anew, .. } => anew == container,
+            _ => false,
         }
     }
 }
@@ -279,5 +279,28 @@ impl Task {
 
     pub(crate) fn of(container: &ContainerName, kind: TaskKind) -> Self {
         Task { container: Some(container.clone()), kind }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Action;
+    use crate::names::ContainerName;
+
+    #[test]
+    fn only_an_end_of_its_own_instance_or_a_new_one_displaces_a_hook() {
+        let (container, name) = (ContainerName::from("c"), |id: &str| id.into());
+        let hook = Action::RunPostStart { container: container.clone(), id: name("c-2") };
+        let removal = |id: &str| Action::RemoveContainer { container: container.clone(), id: name(id) };
+        assert!(removal("c-2").displaces(&hook));
+        assert!(!removal("c-0").displaces(&hook), "the rest of an earlier instance is nothing to it");
+        let anew = |container: &str| Action::CreateContainer {
+            container: container.into(),
+            sandbox: "s".into(),
+            attempt: 3,
+            image: "i".into(),
+        };
+        assert!(anew("c").displaces(&hook) && !anew("d").displaces(&hook));
+        assert!(!removal("c-2").displaces(&removal("c-2")), "only hooks are displaced");
     }
 }

@@ -121,9 +121,7 @@ impl World {
             }
             _ => self.now,
         };
-        for task in action.displaces() {
-            self.pending.remove(&task);
-        }
+        self.pending.retain(|_, pending| !action.displaces(&pending.action));
         self.pending.insert(action.task(), Pending { action, due });
     }
 
