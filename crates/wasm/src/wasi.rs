@@ -106,7 +106,7 @@ impl Surroundings {
         termination: Termination,
     ) -> Result<Host, StartError> {
         let mut builder = WasiCtx::builder();
-        builder.args(args).envs(&*self.env).stdin(stdio.input).stdout(stdio.output).stderr(stdio.error);
+        builder.args(args).envs(&self.env).stdin(stdio.input).stdout(stdio.output).stderr(stdio.error);
         if let Some(working_dir) = &self.working_dir {
             builder.initial_cwd(working_dir);
         }
