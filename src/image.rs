@@ -44,7 +44,7 @@ enum Command {
     #[command(visible_alias = "remove")]
     Rm(rm::RmArgs),
     Inspect(inspect::InspectArgs),
-    Build(build::BuildArgs),
+    Build(Box<build::BuildArgs>),
 }
 
 /// Where the images of this machine are.
