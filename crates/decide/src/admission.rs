@@ -53,7 +53,7 @@ fn operating_system(pod: &Pod, capacity: &Capacity) -> Result<(), Rejection> {
     let label = "kubernetes.io/os";
     match (pod.node_selector.get(label), capacity.labels.get(label)) {
         (Some(wanted), Some(is)) if wanted != is => Err(Rejection {
-            reason: "PodOSSelectorNodeLabelDoesNotMatch",
+            reason: "PodOSSelectorNodeLabelDoesNotMatch".into(),
             message: format!("the pod selects nodes with {label}={wanted}, and this one has {label}={is}"),
         }),
         _ => Ok(()),
@@ -66,7 +66,7 @@ fn placement(pod: &Pod, capacity: &Capacity) -> Result<(), Rejection> {
     match selected && affine {
         true => Ok(()),
         false => Err(Rejection {
-            reason: "NodeAffinity",
+            reason: "NodeAffinity".into(),
             message: "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector".into(),
         }),
     }
@@ -77,7 +77,7 @@ fn host_ports(pod: &Pod, others: &[&Pod]) -> Result<(), Rejection> {
     match ports(pod).find(|port| taken.iter().any(|other| clash(port, other))) {
         None => Ok(()),
         Some(port) => Err(Rejection {
-            reason: "NodePorts",
+            reason: "NodePorts".into(),
             message: format!(
                 "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports (host port {})",
                 port.host_port.unwrap_or(port.container_port)
@@ -121,7 +121,7 @@ fn resources(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<(), Reje
         if let Some(has) = has.filter(|has| wanted > 0 && wanted.saturating_add(used) > *has) {
             let amounts = format!("requested: {wanted}, used: {used}, capacity: {has}");
             let message = format!("Node didn't have enough resource: {name}, {amounts}");
-            return Err(Rejection { reason, message });
+            return Err(Rejection { reason: reason.into(), message });
         }
     }
     Ok(())

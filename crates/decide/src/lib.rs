@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod allocation;
 pub mod backoff;
+pub mod correlation;
 pub mod env;
 pub mod event;
 pub mod hosts;

@@ -113,12 +113,12 @@ fn read(api: &Arc<api::Pod>) -> Result<Pod, Rejection> {
 
 /// A pod that is not what the API allows.
 fn invalid(message: impl Into<String>) -> Rejection {
-    Rejection { reason: "InvalidPod", message: message.into() }
+    Rejection { reason: "InvalidPod".into(), message: message.into() }
 }
 
 /// A pod that asks for what wasklet does not do.
 fn unsupported(message: impl Into<String>) -> Rejection {
-    Rejection { reason: UNSUPPORTED, message: message.into() }
+    Rejection { reason: UNSUPPORTED.into(), message: message.into() }
 }
 
 /// A value of an enumeration that wasklet does not know, or knows and does not do.
@@ -139,9 +139,9 @@ fn warnings(remarks: Remarks) -> Vec<Report> {
 fn operating_system(spec: &api::PodSpec) -> Result<(), Rejection> {
     match spec.os.as_ref().map(|os| os.name.as_str()) {
         None | Some("" | "linux") => Ok(()),
-        Some(other) => Err(Rejection {
-            reason: "PodOSNotSupported",
-            message: format!("spec.os.name: {other} is not the operating system of this node; leave the field out"),
+        Some(_) => Err(Rejection {
+            reason: "PodOSNotSupported".into(),
+            message: "Failed to admit pod as the OS field doesn't match node OS".into(),
         }),
     }
 }

@@ -30,6 +30,7 @@ use crate::allocation::PendingResize;
 use crate::names::{ContainerName, PodName, PodUid};
 use crate::time::Timestamp;
 use k8s_openapi::api::core::v1 as api;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,8 +114,8 @@ impl Pod {
 /// Why a pod is not run: the pod's status carries both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// `status.reason`.
-    pub reason: &'static str,
+    /// `status.reason`; of a resource that is short, it ends with the resource's name.
+    pub reason: Cow<'static, str>,
     /// The second half of `status.message`, after `Pod was rejected: `.
     pub message: String,
 }

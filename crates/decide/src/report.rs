@@ -3,6 +3,7 @@
 use crate::event::Failure;
 use crate::names::ContainerName;
 use k8s_openapi::api::core::v1 as api;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Whether an Event is news or trouble.
@@ -31,7 +32,7 @@ pub struct Report {
     /// News or trouble.
     pub kind: Kind,
     /// The Event's reason, in CamelCase.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// What happened, for people.
     pub message: String,
     /// The container it happened to; the Event's `fieldPath` comes from it.
@@ -41,14 +42,14 @@ pub struct Report {
 impl Report {
     /// News about the pod.
     #[must_use]
-    pub fn normal(reason: &'static str, message: impl Into<String>) -> Self {
-        Report { kind: Kind::Normal, reason, message: message.into(), container: None }
+    pub fn normal(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Report { kind: Kind::Normal, reason: reason.into(), message: message.into(), container: None }
     }
 
     /// Trouble with the pod.
     #[must_use]
-    pub fn warning(reason: &'static str, message: impl Into<String>) -> Self {
-        Report { kind: Kind::Warning, reason, message: message.into(), container: None }
+    pub fn warning(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Report { kind: Kind::Warning, reason: reason.into(), message: message.into(), container: None }
     }
 
     /// The same report, about one container of the pod.

@@ -71,7 +71,7 @@ pub fn refused(pod: &api::Pod, rejection: &Rejection, host_ips: &[IpAddr], now: 
     }
     api::PodStatus {
         phase: Some(Phase::Failed.as_str().into()),
-        reason: Some(rejection.reason.into()),
+        reason: Some(rejection.reason.clone().into_owned()),
         message: Some(rejection_message(rejection)),
         observed_generation: pod.metadata.generation,
         start_time: before.start_time.clone().or_else(|| Some(Time(whole_seconds(now)))),
@@ -142,7 +142,7 @@ fn phase(
     if let (Course::WindDown { because: Because::Rejected, .. }, Admission::Rejected(rejection)) =
         (course, &observed.admission)
     {
-        return (Phase::Failed, Some(rejection.reason.into()), Some(rejection_message(rejection)));
+        return (Phase::Failed, Some(rejection.reason.clone().into_owned()), Some(rejection_message(rejection)));
     }
     if matches!(course, Course::WindDown { because: Because::DeadlineExceeded, .. }) {
         let phase = if over { Phase::Failed } else { by_containers(containers, over) };

@@ -116,7 +116,8 @@ impl Walk {
             None => self.remarks.unknown.push(place.to_owned()),
             Some(Standing::Refused { reason, hint, unless }) => {
                 if !is_one_of(value, unless) {
-                    return Err(Rejection { reason, message: format!("{place} is not supported by wasklet: {hint}") });
+                    let message = format!("{place} is not supported by wasklet: {hint}");
+                    return Err(Rejection { reason: (*reason).into(), message });
                 }
             }
             Some(Standing::Declined { hint }) => {

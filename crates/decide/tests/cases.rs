@@ -70,7 +70,7 @@ fn take(world: &mut World, step: Step) {
         Step::Start {} => world.start(),
         Step::StartRejected { reason, message } => {
             world.happen(Event::Desired(world.pod.clone()));
-            world.happen(Event::Admission(Err(Rejection { reason: known(reason), message })));
+            world.happen(Event::Admission(Err(Rejection { reason: reason.into(), message })));
             world.list();
         }
         Step::Health(health) => world.runtime.health.extend(health),

@@ -221,7 +221,7 @@ impl Dispatcher {
     /// was; the change is refused aloud.
     fn refuse(&mut self, origin: Origin, refused: Refused) {
         let Refused { uid, rejection, api, .. } = refused;
-        let report = about_pod(&api, Report::warning(rejection.reason, rejection.message.clone()));
+        let report = about_pod(&api, Report::warning(rejection.reason.clone(), rejection.message.clone()));
         if let Some(handle) = self.workers.get_mut(&uid) {
             if handle.refused.as_ref() != Some(&rejection) {
                 self.shared.recorder.record(report);

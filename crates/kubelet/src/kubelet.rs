@@ -106,6 +106,7 @@ impl Kubelet {
                     client.clone(),
                     setup.node_name.clone(),
                     setup.event_rate,
+                    setup.clock,
                     setup.records,
                 ));
                 tasks.spawn(status::publish(client.clone(), Arc::clone(&tables), publisher.clone()));

@@ -34,13 +34,13 @@ fn node() -> Capacity {
 }
 
 /// The reason `spec` is rejected for on a node that has `others`; empty if it is admitted.
-fn verdict(spec: &str, others: &[&str]) -> (&'static str, String) {
+fn verdict(spec: &str, others: &[&str]) -> (String, String) {
     let others: Vec<Pod> =
         others.iter().enumerate().map(|(index, spec)| pod(&format!("other-{index}"), spec)).collect();
     let others: Vec<&Pod> = others.iter().collect();
     match admit(&pod("new", spec), &others, &node()) {
-        Ok(()) => ("", String::new()),
-        Err(rejection) => (rejection.reason, rejection.message),
+        Ok(()) => (String::new(), String::new()),
+        Err(rejection) => (rejection.reason.into_owned(), rejection.message),
     }
 }
 

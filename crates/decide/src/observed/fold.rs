@@ -88,7 +88,7 @@ impl Observed {
                 Vec::new()
             }
             Err(rejection) => {
-                let report = Report::warning(rejection.reason, rejection.message.clone());
+                let report = Report::warning(rejection.reason.clone(), rejection.message.clone());
                 self.admission = Admission::Rejected(rejection);
                 vec![report]
             }

@@ -193,7 +193,7 @@ fn times_of_conditions_move_only_with_them() {
 #[test]
 fn a_refused_pod_is_failed_and_keeps_what_others_said() {
     let api = pod(&json!({ "conditions": [condition("PodScheduled", "True")] })).api;
-    let rejection = Rejection { reason: "PodFeatureUnsupported", message: "spec.x is not supported".into() };
+    let rejection = Rejection { reason: "PodFeatureUnsupported".into(), message: "spec.x is not supported".into() };
     let status = refused(&api, &rejection, &[], at(0));
     assert_eq!(status.phase.as_deref(), Some("Failed"));
     assert_eq!(status.message.as_deref(), Some("Pod was rejected: spec.x is not supported"));

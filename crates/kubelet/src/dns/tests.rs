@@ -72,7 +72,7 @@ fn what_the_pod_says_is_added_and_its_options_win() {
 fn without_a_cluster_the_pod_gets_the_nodes_and_a_warning() {
     let (config, reports) = dns_config(&pod("{}"), &DnsSettings { cluster_dns: Vec::new(), ..settings() });
     assert_eq!(config, DnsConfig::from(settings().host));
-    assert_eq!(reports.iter().map(|report| report.reason).collect::<Vec<_>>(), ["MissingClusterDNS"]);
+    assert_eq!(reports.iter().map(|report| &*report.reason).collect::<Vec<_>>(), ["MissingClusterDNS"]);
     assert!(reports[0].message.contains("\"p_ns(u-1)\""), "{}", reports[0].message);
 }
 

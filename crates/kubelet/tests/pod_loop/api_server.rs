@@ -117,6 +117,11 @@ impl ApiServer {
         self.store().events.clone()
     }
 
+    /// As after an hour.
+    pub(crate) fn forget_events(&self) {
+        self.change(|store| store.events.clear());
+    }
+
     /// Waits until something is found.
     pub(crate) async fn until(&self, what: &str, found: impl Fn(&Self) -> bool) {
         let mut turns = self.turn.subscribe();
