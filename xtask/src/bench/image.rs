@@ -97,9 +97,11 @@ impl Bench {
         let (root, manifests) = (self.place.join("node"), self.place.join("manifests"));
         std::fs::create_dir(&manifests).with_context(|| format!("making {}", manifests.display()))?;
         for number in 0..pods {
+            // Without an API server nobody gives the node addresses for pods.
             let manifest = format!(
                 "apiVersion: v1\nkind: Pod\nmetadata: {{name: many-{number}}}\n\
-                 spec: {{restartPolicy: Never, containers: [{{name: main, image: \"{image}\"}}]}}\n"
+                 spec: {{hostNetwork: true, dnsPolicy: Default, restartPolicy: Never, \
+                 containers: [{{name: main, image: \"{image}\"}}]}}\n"
             );
             let path = manifests.join(format!("{number}.yaml"));
             std::fs::write(&path, manifest).with_context(|| format!("writing {}", path.display()))?;
@@ -107,7 +109,8 @@ impl Bench {
         let config = self.place.join("config.yaml");
         let logs = self.place.join("logs");
         let configuration = format!(
-            "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: {}\npodLogsDir: {}\n",
+            "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: {}\n\
+             imageGCHighThresholdPercent: 100\npodLogsDir: {}\n",
             pods + 10,
             logs.display()
         );
@@ -119,7 +122,7 @@ impl Bench {
             .arg(format!("--pod-manifest-path={}", manifests.display()))
             .arg(format!("--root-dir={}", root.display()))
             .arg(format!("--config={}", config.display()))
-            .args(["--healthz-port=0", "--hostname-override=bench", "--node-ip=127.0.0.1"])
+            .args(["--healthz-port=0", "--hostname-override=bench"])
             .env_remove("WASKLET_IMAGE_LAYOUT")
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("sharing the log")?)
