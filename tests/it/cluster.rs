@@ -1,5 +1,6 @@
 //! On a real control plane: what a user of Kubernetes sees of a wasm node and its pods.
 
+mod containers;
 mod crash;
 mod deletion;
 mod environment;

@@ -1,5 +1,6 @@
 //! How long to wait before trying again. The numbers are the kubelet's.
 
+use crate::pod::{Container, Resources};
 use crate::time::{Timestamp, after, between};
 use std::time::Duration;
 
@@ -12,35 +13,51 @@ const FIRST: Duration = Duration::from_secs(10);
 /// Longest wait between tries of an effect on this node.
 const LONGEST_EFFECT: Duration = Duration::from_mins(2);
 
+/// What of a container's spec a streak of restarts hangs on: an edit of it begins a new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edition {
+    image: String,
+    requests: Resources,
+    limits: Resources,
+}
+
+impl Edition {
+    /// The edition of `container` as its spec is now.
+    #[must_use]
+    pub fn of(container: &Container) -> Self {
+        Edition { image: container.image.clone(), requests: container.requests, limits: container.limits }
+    }
+}
+
 /// Restarts of one container in a row, none of them after a long run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Streak {
-    /// The image that was restarted: another one begins a new streak. `None` right after a restart of the kubelet,
-    /// when only the count is known: it stands for any image.
-    pub of: Option<String>,
+    /// The edition that was restarted. `None` right after a restart of the kubelet, when only the count is known: it
+    /// stands for any.
+    pub of: Option<Edition>,
     /// How many restarts.
     pub restarts: u32,
 }
 
 impl Streak {
-    /// How long to wait after the end of a run from `started_at` to `finished_at` of `image`.
+    /// How long to wait after the end of a run from `started_at` to `finished_at` of `edition`.
     #[must_use]
-    pub fn wait(&self, image: &str, started_at: Option<Timestamp>, finished_at: Timestamp) -> Duration {
-        doubled(FIRST, LONGEST, self.counted(image, started_at, finished_at))
+    pub fn wait(&self, edition: &Edition, started_at: Option<Timestamp>, finished_at: Timestamp) -> Duration {
+        doubled(FIRST, LONGEST, self.counted(edition, started_at, finished_at))
     }
 
     /// The streak once a run from `started_at` to `finished_at` was followed by a restart.
     #[must_use]
-    pub fn restarted(&self, image: &str, started_at: Option<Timestamp>, finished_at: Timestamp) -> Streak {
-        let restarts = self.counted(image, started_at, finished_at).saturating_add(1);
-        Streak { of: Some(image.to_owned()), restarts }
+    pub fn restarted(&self, edition: Edition, started_at: Option<Timestamp>, finished_at: Timestamp) -> Streak {
+        let restarts = self.counted(&edition, started_at, finished_at).saturating_add(1);
+        Streak { of: Some(edition), restarts }
     }
 
     /// The restarts that count against the next one.
-    fn counted(&self, image: &str, started_at: Option<Timestamp>, finished_at: Timestamp) -> u32 {
+    fn counted(&self, edition: &Edition, started_at: Option<Timestamp>, finished_at: Timestamp) -> u32 {
         let long = started_at.is_some_and(|at| between(at, finished_at) >= LONG_RUN);
-        let other_image = self.of.as_deref().is_some_and(|of| of != image);
-        if long || other_image { 0 } else { self.restarts }
+        let edited = self.of.as_ref().is_some_and(|of| of != edition);
+        if long || edited { 0 } else { self.restarts }
     }
 }
 

@@ -6,17 +6,19 @@
 mod fold;
 mod hook;
 mod probe;
+mod restart_all;
 pub(crate) use fold::SHORTEST_GRACE;
 pub use probe::{ProbeRecord, Tally, Verdict};
 mod resize;
 pub use resize::ResizeObserved;
 mod seed;
+pub(crate) use restart_all::{CONDITION as RESTARTING_ALL_CONDITION, REMOVED, RESTARTING_ALL};
 pub(crate) use seed::SCHEME;
 
 use crate::backoff::Streak;
 use crate::event::{Failure, Image};
 use crate::names::{ContainerId, ContainerName, SandboxId};
-use crate::plan::{Action, Plan, Task, TaskKind};
+use crate::plan::{Action, Plan, Stage, Task, TaskKind};
 use crate::pod::{Enforced, Rejection};
 use crate::report::Report;
 use crate::time::{Timestamp, whole_seconds};
@@ -58,6 +60,8 @@ pub struct Observed {
     pub host_ips: Vec<IpAddr>,
     /// Amounts that were granted or refused anew.
     pub resize: ResizeObserved,
+    /// When the last container must be gone, once the pod winds down: one grace period for all of them.
+    pub stop_by: Option<Timestamp>,
     /// Warnings of the pod's spec that were reported already.
     warned: Vec<Report>,
 }
@@ -186,6 +190,16 @@ impl Instance {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.held && matches!(self.state, InstanceState::Running { .. } | InstanceState::Unknown)
+    }
+
+    /// Whether it was made in `sandbox`. What only a status remembers was, if it ended after that was made: a sandbox
+    /// is made anew only once nothing runs in the former one. A status tells its time in whole seconds.
+    #[must_use]
+    pub fn is_of(&self, sandbox: &Sandbox) -> bool {
+        match self.sandbox.as_str() {
+            "" => self.exit().is_some_and(|exit| exit.finished_at >= whole_seconds(sandbox.created_at)),
+            id => id == sandbox.id.as_str(),
+        }
     }
 
     /// How it ended, if it did.
@@ -325,6 +339,7 @@ impl Observed {
             resize: ResizeObserved::of(&status),
             status,
             host_ips,
+            stop_by: None,
             warned: Vec::new(),
         }
     }
@@ -340,6 +355,10 @@ impl Observed {
             self.in_flight.insert(planned.action.task(), planned.action.clone());
         }
         self.status = plan.status.clone();
+        self.stop_by = match plan.stage {
+            Stage::Terminating { deadline } => Some(self.stop_by.map_or(deadline, |known| known.min(deadline))),
+            Stage::Starting | Stage::Running | Stage::Ended(_) | Stage::Released => None,
+        };
     }
 
     /// The newest sandbox.

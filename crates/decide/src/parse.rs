@@ -4,6 +4,7 @@
 //! whatever becomes part of a path is checked here, for both. Never here: anything about the node.
 
 mod container;
+mod ephemeral;
 mod field;
 mod hook;
 mod probe;
@@ -81,6 +82,7 @@ fn read(api: &Arc<api::Pod>) -> Result<Pod, Rejection> {
     let all = || init_containers.iter().chain(&containers);
     unique("the containers of spec", all().map(|container| container.name.as_str()))?;
     container::mounts_have_volumes(all(), &volumes)?;
+    let ephemeral_containers = ephemeral::containers(spec, &volumes, of_pod, &mut remarks);
     Ok(Pod {
         uid,
         name,
@@ -90,7 +92,7 @@ fn read(api: &Arc<api::Pod>) -> Result<Pod, Rejection> {
         created_at: metadata.creation_timestamp.as_ref().map(|at| at.0),
         init_containers,
         containers: Containers::new(containers).ok_or_else(|| invalid("spec.containers is empty"))?,
-        ephemeral_containers: Vec::new(),
+        ephemeral_containers,
         volumes,
         grace: seconds(spec.termination_grace_period_seconds.unwrap_or(30)),
         deletion: deletion(api),
@@ -127,7 +129,7 @@ fn unsupported_value(place: &str, value: &str, instead: &str) -> Rejection {
 }
 
 fn warnings(remarks: Remarks) -> Vec<Report> {
-    let declined = remarks.declined.into_iter().map(|message| Report::warning(UNSUPPORTED, message));
+    let declined = remarks.declined.into_values().map(|rejection| Report::warning(rejection.reason, rejection.message));
     let ignored = remarks.ignored.join(", ");
     let ignored = (!ignored.is_empty()).then(|| {
         let message = format!("These fields have no effect here and are ignored: {ignored}");

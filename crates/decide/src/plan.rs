@@ -6,26 +6,33 @@
 //! ```text
 //!             Wait            nothing is known yet, or admission has not decided
 //!              |
-//!             Run  ----+      volumes -> sandbox -> image -> create -> start; restarts by policy
+//!             Run  ----+      volumes -> sandbox -> each container in its turn: image -> create -> start; restarts by
+//!              |       |      policy, of one or of all
 //!              |       |
-//!            WindDown <-+     deleted, removed, rejected, past its deadline, or every container is done:
-//!                             containers -> sandboxes -> volumes, and if nobody wants the pod any more, remove it all
+//!            WindDown <-+     deleted, removed, rejected, past its deadline, an init container failed for good, or
+//!                             every main container is done: containers, sidecars last -> sandboxes -> volumes, and if nobody wants the pod any more, remove it all
 //! ```
 
 mod action;
 mod course;
 mod draft;
+mod explain;
+mod garbage;
 mod hook;
 mod probe;
 mod resize;
+mod restart_all;
 mod run;
+mod turn;
 mod wind_down;
 
 pub use action::{Action, Planned, Task, TaskKind};
 pub(crate) use course::{Because, Course};
+pub(crate) use explain::creating;
 pub(crate) use hook::waits_for_post_start;
 pub(crate) use probe::{has_started, is_ready};
 pub(crate) use resize::{lacks, why_restart};
+pub(crate) use turn::Turn;
 
 use crate::names::ContainerName;
 use crate::observed::Observed;
@@ -89,9 +96,9 @@ pub struct Plan {
 /// Where a pod is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Not every container has run yet.
+    /// Not every main container has run yet.
     Starting,
-    /// Every container has run.
+    /// Every main container has run.
     Running,
     /// Its containers are being stopped.
     Terminating {

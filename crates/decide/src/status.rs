@@ -5,6 +5,7 @@
 
 mod conditions;
 mod containers;
+mod phase;
 mod resize;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use crate::plan::{Because, Course, Phase, TaskKind, Waiting};
 use crate::pod::{Pod, Rejection};
 use crate::qos;
 use crate::time::{Timestamp, whole_seconds};
+use containers::Statuses;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeMap;
@@ -38,20 +40,23 @@ pub(crate) fn of(
         Course::WindDown { because: Because::Rejected, .. } => true,
         _ => Phase::terminal(before).is_some() && before.container_statuses.is_none(),
     };
-    let containers = (!rejected).then(|| containers::statuses(pod, observed, waiting, over));
-    let (phase, reason, message) = phase(observed, course, containers.as_deref().unwrap_or_default(), over);
+    let statuses = (!rejected).then(|| Statuses::of(pod, observed, waiting, over));
+    let (phase, reason, message) = phase(pod, observed, course, statuses.as_ref(), over);
     let pod_ips = pod_ips(pod, observed);
-    let conditions = match rejected {
-        true => conditions::foreign_and_kept(pod, before),
-        false => conditions::all(pod, observed, phase, containers.as_deref().unwrap_or_default(), now),
+    let conditions = match &statuses {
+        None => conditions::foreign_and_kept(pod, before),
+        Some(statuses) => conditions::all(pod, observed, phase, statuses, now),
     };
+    let Statuses { init, main, ephemeral } = statuses.unwrap_or_default();
     api::PodStatus {
         phase: Some(phase.as_str().into()),
         reason,
         message,
         observed_generation: pod.generation,
         conditions: Some(conditions),
-        container_statuses: containers,
+        init_container_statuses: (!init.is_empty()).then_some(init),
+        container_statuses: (!main.is_empty()).then(|| Statuses::by_name(&main)),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then(|| Statuses::by_name(&ephemeral)),
         host_ip: observed.host_ips.first().map(ToString::to_string),
         host_ips: Some(observed.host_ips.iter().map(|ip| api::HostIP { ip: ip.to_string() }).collect()),
         pod_ip: pod_ips.first().cloned(),
@@ -130,9 +135,10 @@ fn is_over(observed: &Observed, course: &Course) -> bool {
 
 /// Phase, reason and message. A terminal phase stays with its reason and message.
 fn phase(
+    pod: &Pod,
     observed: &Observed,
     course: &Course,
-    containers: &[api::ContainerStatus],
+    statuses: Option<&Statuses>,
     over: bool,
 ) -> (Phase, Option<String>, Option<String>) {
     let before = &observed.status;
@@ -144,40 +150,13 @@ fn phase(
     {
         return (Phase::Failed, Some(rejection.reason.clone().into_owned()), Some(rejection_message(rejection)));
     }
+    let by_containers = || statuses.map_or(Phase::Pending, |statuses| phase::by_containers(pod, statuses, over));
     if matches!(course, Course::WindDown { because: Because::DeadlineExceeded, .. }) {
-        let phase = if over { Phase::Failed } else { by_containers(containers, over) };
+        let phase = if over { Phase::Failed } else { by_containers() };
         let message = "Pod was active on the node longer than the specified deadline";
         return (phase, Some("DeadlineExceeded".into()), Some(message.into()));
     }
-    (by_containers(containers, over), None, None)
-}
-
-/// The phase that the states of the containers add up to.
-fn by_containers(containers: &[api::ContainerStatus], over: bool) -> Phase {
-    let (mut waiting, mut running, mut stopped, mut succeeded) = (0, 0, 0, 0);
-    for container in containers {
-        let state = container.state.clone().unwrap_or_default();
-        let ended_before = container.last_state.as_ref().is_some_and(|state| state.terminated.is_some());
-        match (state.running, state.terminated) {
-            (Some(_), _) => running += 1,
-            (None, Some(terminated)) => {
-                stopped += 1;
-                succeeded += usize::from(terminated.exit_code == 0);
-            }
-            (None, None) if ended_before => stopped += 1,
-            (None, None) => waiting += 1,
-        }
-    }
-    if waiting > 0 || running + stopped == 0 {
-        Phase::Pending
-    } else if running > 0 || !over {
-        // If none runs, all have stopped and some are to be restarted.
-        Phase::Running
-    } else if stopped == succeeded {
-        Phase::Succeeded
-    } else {
-        Phase::Failed
-    }
+    (by_containers(), None, None)
 }
 
 /// The pod's addresses: its sandbox's, the node's for `hostNetwork`, else those it had last.

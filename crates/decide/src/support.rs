@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 /// The reason of pods refused for a field.
 pub(crate) const UNSUPPORTED: &str = "PodFeatureUnsupported";
 
+/// The list of containers that are added to pods that run.
+const EPHEMERAL: &str = "ephemeralContainers";
+
 /// One field of the spec and how wasklet stands to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -55,11 +58,6 @@ pub enum Standing {
         /// The path of the other field.
         other: &'static str,
     },
-    /// It can only be added to a pod that runs: the pod runs on without it, and an Event says so.
-    Declined {
-        /// What to do instead.
-        hint: &'static str,
-    },
 }
 
 /// When an Event says that a field is ignored.
@@ -76,8 +74,9 @@ pub enum Said {
 pub struct Remarks {
     /// Fields that are ignored and should be said to be.
     pub ignored: Vec<String>,
-    /// Fields that are declined, with what to do instead.
-    pub declined: Vec<String>,
+    /// Ephemeral containers that ask for what is refused, by index: they are added to pods that run, which run on
+    /// without them.
+    pub declined: BTreeMap<usize, Rejection>,
     /// Fields the API does not have; only files can have them.
     pub unknown: Vec<String>,
 }
@@ -85,12 +84,19 @@ pub struct Remarks {
 /// Walks `spec` along the table.
 ///
 /// # Errors
-/// A field is set that is refused; the first one in the order of the document.
+/// A field is set that is refused, but not of an ephemeral container; the first one in the order of the document.
 pub fn examine(spec: &Value) -> Result<Remarks, Rejection> {
     let rows = TABLE.iter().map(|row| (row.path, &row.standing)).collect();
     let mut walk = Walk { rows, remarks: Remarks::default() };
     walk.object(spec, "", "spec")?;
     Ok(walk.remarks)
+}
+
+/// The field of `containers` that one of another list of containers is like, unless that has a row of its own.
+#[must_use]
+pub fn of_containers(path: &str) -> Option<String> {
+    let (list, field) = path.split_once("[].")?;
+    matches!(list, "initContainers" | EPHEMERAL).then(|| format!("containers[].{field}"))
 }
 
 struct Walk {
@@ -112,16 +118,13 @@ impl Walk {
         if is_unset(value) {
             return Ok(());
         }
-        match self.rows.get(path).copied() {
+        match self.standing(path) {
             None => self.remarks.unknown.push(place.to_owned()),
             Some(Standing::Refused { reason, hint, unless }) => {
                 if !is_one_of(value, unless) {
                     let message = format!("{place} is not supported by wasklet: {hint}");
                     return Err(Rejection { reason: (*reason).into(), message });
                 }
-            }
-            Some(Standing::Declined { hint }) => {
-                self.remarks.declined.push(format!("{place} is not supported by wasklet: {hint}"));
             }
             Some(Standing::Ignored { said: Said::Never, .. }) => {}
             Some(Standing::Ignored { said: Said::Unless(values), .. }) => {
@@ -138,9 +141,14 @@ impl Walk {
     fn below(&mut self, value: &Value, path: &str, place: &str) -> Result<(), Rejection> {
         match value {
             Value::Array(elements) => {
-                let path = format!("{path}[]");
+                let each = format!("{path}[]");
                 for (index, element) in elements.iter().enumerate() {
-                    self.object(element, &path, &format!("{place}[{index}]"))?;
+                    match self.object(element, &each, &format!("{place}[{index}]")) {
+                        Err(rejection) if path == EPHEMERAL => {
+                            self.remarks.declined.insert(index, rejection);
+                        }
+                        result => result?,
+                    }
                 }
                 Ok(())
             }
@@ -149,9 +157,14 @@ impl Walk {
         }
     }
 
+    fn standing(&self, path: &str) -> Option<&'static Standing> {
+        let own = self.rows.get(path).copied();
+        own.or_else(|| self.rows.get(of_containers(path)?.as_str()).copied())
+    }
+
     /// Whether the table goes on below `path`; if not, an object there is a map and its keys are the user's.
     fn has_fields(&self, path: &str) -> bool {
-        let prefix = format!("{path}.");
+        let prefix = format!("{}.", of_containers(path).unwrap_or_else(|| path.to_owned()));
         self.rows.range(prefix.as_str()..).next().is_some_and(|(next, _)| next.starts_with(&prefix))
     }
 }

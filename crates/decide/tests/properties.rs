@@ -7,7 +7,7 @@ mod world;
 use decide::event::{Event, Failure};
 use decide::names::{ContainerId, ContainerName};
 use decide::observed::{InstanceState, PostStart, PreStop};
-use decide::plan::{Action, Phase, Stage, Task};
+use decide::plan::{Action, Phase, Plan, Stage, Task};
 use decide::time::after;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -37,6 +37,8 @@ enum Happening {
     Forgets(usize),
     ReferencesChange,
     ImageEdited(u8),
+    /// `kubectl debug` adds an ephemeral container.
+    Debugged,
     /// Other amounts are asked for, and granted.
     Resized(u8),
     Deleted(u8),
@@ -53,11 +55,12 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => Just(Happening::Listed),
         1 => Just(Happening::ListedLate),
         3 => (0..400_u16).prop_map(Happening::Passes),
-        3 => (any::<usize>(), prop_oneof![Just(0), Just(1), Just(137)]).prop_map(|(which, code)| Happening::Exits(which, code)),
+        3 => (any::<usize>(), prop_oneof![3 => Just(0), 3 => Just(1), 3 => Just(137), 1 => Just(RESTARTS_ALL)]).prop_map(|(which, code)| Happening::Exits(which, code)),
         1 => Just(Happening::SandboxDies),
         1 => any::<usize>().prop_map(Happening::Forgets),
         1 => Just(Happening::ReferencesChange),
         1 => (0..3_u8).prop_map(Happening::ImageEdited),
+        1 => Just(Happening::Debugged),
         1 => (1..4_u8).prop_map(Happening::Resized),
         1 => (0..40_u8).prop_map(Happening::Deleted),
         1 => Just(Happening::Removed),
@@ -65,28 +68,56 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-fn object(policy: &str) -> Value {
+/// The exit code for which a rule has all containers started again, in a pod that has the rule.
+const RESTARTS_ALL: i32 = 42;
+
+fn object(policy: &str, with_rule: bool) -> Value {
     // The API takes no other for a pod that restarts nothing.
     let resize = if policy == "Never" { "NotRequired" } else { "RestartContainer" };
     let hook = json!({ "exec": { "command": ["hook"] } });
     let hooks = json!({ "postStart": hook, "preStop": hook });
-    json!({
+    let rules =
+        json!([{ "action": "RestartAllContainers", "exitCodes": { "operator": "In", "values": [RESTARTS_ALL] } }]);
+    let mut object = json!({
         "metadata": { "name": "p", "namespace": "n", "uid": "u", "generation": 1 },
         "spec": {
             "restartPolicy": policy,
             "terminationGracePeriodSeconds": 30,
+            "initContainers": [
+                { "name": "s", "image": "s:1", "restartPolicy": "Always" },
+                { "name": "i", "image": "i:1" },
+                { "name": "t", "image": "t:1", "restartPolicy": "Always" },
+            ],
             "containers": [{ "name": "a", "image": "a:1", "lifecycle": hooks }, {
                 "name": "b", "image": "b:1",
                 "resizePolicy": [{ "resourceName": "memory", "restartPolicy": resize }],
             }],
         },
-    })
+    });
+    if with_rule {
+        object["spec"]["containers"][1]["restartPolicy"] = policy.into();
+        object["spec"]["containers"][1]["restartPolicyRules"] = rules;
+    }
+    object
+}
+
+/// How a container lives that goes on until it is stopped.
+fn lasting_life() -> Life {
+    let (post_start, pre_stop) = (Run::default(), Run::default());
+    Life { exits: None, after: 0, stops_in: 0, stops_with: 143, post_start, pre_stop }
+}
+
+/// How those containers live that are to come to an end by themselves.
+fn ending_lives() -> BTreeMap<String, Vec<Life>> {
+    let life = Life { exits: Some(0), after: 5, ..lasting_life() };
+    ["i", "e"].map(|name| (name.to_owned(), vec![life.clone()])).into()
 }
 
 /// A world under watch.
 struct Watched {
     world: World,
     never: bool,
+    initialized: bool,
     phase: Option<Phase>,
     restarts: BTreeMap<String, i32>,
     late: Option<decide::event::RuntimeView>,
@@ -94,11 +125,20 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(policy: &str) -> Self {
-        let mut world = World::new(object(policy));
+    fn new(policy: &str, with_rule: bool) -> Self {
+        let mut world = World::new(object(policy, with_rule));
+        world.runtime.lives = ending_lives();
         world.start();
-        let never = policy == "Never";
-        let mut watched = Watched { world, never, phase: None, restarts: BTreeMap::new(), late: None, removed: false };
+        let never = policy == "Never" && !with_rule;
+        let mut watched = Watched {
+            world,
+            never,
+            initialized: false,
+            phase: None,
+            restarts: BTreeMap::new(),
+            late: None,
+            removed: false,
+        };
         watched.check();
         watched
     }
@@ -148,6 +188,9 @@ impl Watched {
             Happening::Resized(amount) => {
                 let amounts = json!({ "limits": { "cpu": format!("{amount}"), "memory": format!("{amount}Mi") } });
                 world.edit(&json!({ "spec": { "containers": [{ "resources": amounts }, { "resources": amounts }] } }));
+            }
+            Happening::Debugged => {
+                world.edit(&json!({ "spec": { "ephemeralContainers": [{ "name": "e", "image": "e:1" }] } }));
             }
             Happening::Deleted(grace) if !self.removed => world.delete(grace.into()),
             Happening::Deleted(_) => {}
@@ -206,7 +249,9 @@ impl Watched {
 
         assert!(world.runtime.most_alive() <= 1, "two instances of one container run");
 
-        for status in plan.status.container_statuses.iter().flatten() {
+        let status = &plan.status;
+        let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+        for status in lists.into_iter().flatten().flatten() {
             let before = self.restarts.insert(status.name.clone(), status.restart_count).unwrap_or(0);
             assert!(status.restart_count >= before, "{} restarts became {}", before, status.restart_count);
         }
@@ -216,10 +261,17 @@ impl Watched {
         assert_eq!(world.observed.in_flight.len(), world.pending.len(), "the worker lost count of its actions");
 
         if self.never {
+            let is_sidecar = |name: &ContainerName| matches!(name.as_str(), "s" | "t");
             let twice: Vec<(&ContainerName, &u32)> =
-                world.runtime.starts.iter().filter(|(_, times)| **times > 1).collect();
+                world.runtime.starts.iter().filter(|(name, times)| !is_sidecar(name) && **times > 1).collect();
             assert!(twice.is_empty(), "run again under Never: {twice:?}");
         }
+        let debugged = world.runtime.starts.get(&ContainerName::from("e")).copied().unwrap_or(0);
+        assert!(debugged <= 1, "an ephemeral container runs again");
+
+        let mut ends = world.runtime.containers.iter().filter(|(name, _)| name.as_str() == "i");
+        self.initialized |= ends.any(|(_, instance)| instance.exit().is_some_and(|exit| exit.code == 0));
+        self.check_turns(plan);
         if plan.stage == Stage::Released {
             assert!(world.runtime.containers.is_empty(), "released with containers left");
             assert!(world.runtime.sandboxes.is_empty(), "released with sandboxes left");
@@ -251,11 +303,33 @@ impl Watched {
         }
     }
 
+    /// Init containers before main ones; at the end main ones before sidecars, and of those the last one first.
+    fn check_turns(&self, plan: &Plan) {
+        let world = &self.world;
+        let runs = |names: &[&str]| world.observed.alive().any(|(name, _)| names.contains(&name.as_str()));
+        for planned in &plan.actions {
+            match (&planned.action, plan.stage) {
+                (Action::CreateContainer { container, .. }, _) if matches!(container.as_str(), "a" | "b") => {
+                    assert!(self.initialized, "{container} begins before the init container has succeeded");
+                }
+                (Action::StopContainer { container, .. }, Stage::Terminating { deadline }) if world.now < deadline => {
+                    let before_it: &[&str] = match container.as_str() {
+                        "s" => &["a", "b", "t"],
+                        "t" => &["a", "b"],
+                        _ => &[],
+                    };
+                    assert!(!runs(before_it), "{container} stops before its turn");
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// From here on everything works. The pod must come to rest: running as wanted, over, or gone.
     fn settle(&mut self) {
-        let (post_start, pre_stop) = (Run::default(), Run::default());
-        let life = Life { exits: None, after: 0, stops_in: 0, stops_with: 143, post_start, pre_stop };
-        self.world.runtime.lives = ["a", "b"].map(|name| (name.to_owned(), vec![life.clone()])).into();
+        let life = lasting_life();
+        self.world.runtime.lives = ["a", "b", "s", "t"].map(|name| (name.to_owned(), vec![life.clone()])).into();
+        self.world.runtime.lives.extend(ending_lives());
         self.world.list();
         let end = after(self.world.now, Duration::from_secs(3600));
         self.world.run_until(end);
@@ -272,9 +346,9 @@ impl Watched {
             Stage::Ended(_) => assert!(!ending && world.observed.alive().next().is_none()),
             Stage::Running => {
                 assert!(!ending);
-                for (container, status) in
-                    world.pod.containers.iter().zip(plan.status.container_statuses.iter().flatten())
-                {
+                let init = world.pod.init_containers.iter().zip(plan.status.init_container_statuses.iter().flatten());
+                let main = world.pod.containers.iter().zip(plan.status.container_statuses.iter().flatten());
+                for (container, status) in init.chain(main) {
                     let state = status.state.as_ref().unwrap();
                     let rests =
                         state.terminated.as_ref().is_some_and(|end| !container.restart.restarts_after(end.exit_code));
@@ -299,9 +373,10 @@ proptest! {
     #[test]
     fn whatever_happens(
         policy in prop_oneof![Just("Always"), Just("OnFailure"), Just("Never")],
+        with_rule in any::<bool>(),
         happenings in prop::collection::vec(happening(), 0..80),
     ) {
-        let mut watched = Watched::new(policy);
+        let mut watched = Watched::new(policy, with_rule);
         for happening in happenings {
             watched.happen(happening);
         }

@@ -7,7 +7,7 @@
 mod full;
 
 use decide::parse::parse;
-use decide::support::{Said, Standing, TABLE, render};
+use decide::support::{Said, Standing, TABLE, of_containers, render};
 use k8s_openapi::api::core::v1 as api;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,9 +35,12 @@ fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
         Value::Object(inner) if !is_map(path) => {
             for (name, value) in inner {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                let honoured =
-                    standings().get(path.as_str()).is_none_or(|row| matches!(row, Standing::Honoured { .. }));
-                found.insert(path.clone());
+                let like = of_containers(&path).filter(|like| standings().contains_key(like.as_str()));
+                let row = standings().get(like.as_deref().unwrap_or(&path)).copied();
+                let honoured = row.is_none_or(|row| matches!(row, Standing::Honoured { .. }));
+                if like.is_none() || standings().contains_key(path.as_str()) {
+                    found.insert(path.clone());
+                }
                 if honoured {
                     fields(value, &path, found);
                 }
@@ -86,7 +89,10 @@ fn pod_with(path: &str, value: Value) -> api::Pod {
         place = &mut place[name];
         if listed {
             if place.is_null() {
-                *place = json!([{ "name": "v" }]);
+                *place = match name.ends_with("ontainers") {
+                    true => json!([{ "name": "v", "image": "i" }]),
+                    false => json!([{ "name": "v" }]),
+                };
             }
             place = &mut place[0];
         }
@@ -113,11 +119,11 @@ fn what_is_refused_is_refused_by_name() {
 }
 
 #[test]
-fn what_is_ignored_or_declined_does_not_keep_a_pod_from_running() {
+fn what_is_ignored_does_not_keep_a_pod_from_running() {
     for row in TABLE {
         let said = match row.standing {
             Standing::Ignored { said: Said::Never, .. } => false,
-            Standing::Ignored { said: Said::Unless(_), .. } | Standing::Declined { .. } => true,
+            Standing::Ignored { said: Said::Unless(_), .. } => true,
             Standing::Honoured { .. } | Standing::Refused { .. } | Standing::Like { .. } => continue,
         };
         // Beside what is ignored may stand what must be there: volumes and their sources are looked at apart.
@@ -130,6 +136,23 @@ fn what_is_ignored_or_declined_does_not_keep_a_pod_from_running() {
         let says = pod.warnings.iter().any(|report| report.message.contains(&place));
         assert_eq!(says, said, "{}: {:?}", row.path, pod.warnings);
     }
+}
+
+#[test]
+fn what_is_refused_in_a_container_is_refused_in_an_init_container_and_left_out_in_an_ephemeral_one() {
+    let asks = json!({ "containers": [{ "name": "c", "image": "i", "securityContext": { "privileged": true } }] });
+    let pod_with = |list: &str| {
+        let mut spec = json!({ "containers": [{ "name": "main", "image": "i" }] });
+        spec[list] = asks["containers"].clone();
+        let metadata = serde_json::from_value(json!({ "name": "p", "namespace": "n", "uid": "u" })).unwrap();
+        let spec = Some(serde_json::from_value(spec).unwrap());
+        parse(Arc::new(api::Pod { metadata, spec, status: None }))
+    };
+    let refused = pod_with("initContainers").map_err(|refused| refused.rejection).unwrap_err();
+    assert!(refused.message.starts_with("spec.initContainers[0].securityContext.privileged"), "{}", refused.message);
+    let pod = pod_with("ephemeralContainers").map_err(|refused| refused.rejection).unwrap();
+    assert_eq!(pod.ephemeral_containers, []);
+    assert!(pod.warnings[0].message.starts_with("spec.ephemeralContainers[0].securityContext.privileged"));
 }
 
 #[test]

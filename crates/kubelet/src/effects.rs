@@ -137,8 +137,8 @@ impl Effects {
                 };
                 Outcome::Probed { container, id, kind, result }
             }
-            Action::RemoveContainer { container, id } => {
-                let result = self.remove_container(pod, &container, &id).await;
+            Action::RemoveContainer { container, id, keep_log } => {
+                let result = self.remove_container(pod, &container, &id, keep_log).await;
                 Outcome::ContainerRemoved { container, id, result }
             }
         }
@@ -263,12 +263,18 @@ impl Effects {
         }
     }
 
-    async fn remove_container(&self, pod: &Pod, container: &ContainerName, id: &ContainerId) -> Result<(), Failure> {
+    async fn remove_container(
+        &self,
+        pod: &Pod,
+        container: &ContainerName,
+        id: &ContainerId,
+        keep_log: bool,
+    ) -> Result<(), Failure> {
         // Only the runtime can say where the log is, and only while it has the container.
         let status = self.runtime.container_status(id.as_str()).await;
         let removed = self.runtime.remove_container(id.as_str()).await;
         gone_is_done(removed, "RemoveContainerError")?;
-        let log = status.as_ref().ok().map(|status| status.log_path.as_str());
+        let log = status.as_ref().ok().map(|status| status.log_path.as_str()).filter(|_| !keep_log);
         self.logs.remove_container(&messages::identity(pod), container, id, log).await;
         if let Ok(status) = &status {
             termination::remove(status).await;

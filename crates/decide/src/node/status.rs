@@ -20,6 +20,9 @@ use super::{Amount, Change, Input, Runtime};
 
 /// Names of one image that the status carries, the kubelet's number.
 const MAX_IMAGE_NAMES: usize = 5;
+/// What of Kubernetes' newer features this node has, by name: the scheduler gives a pod that needs one only to a node that
+/// declares it.
+const DECLARED_FEATURES: [&str; 1] = ["RestartAllContainersOnContainerExits"];
 
 /// A condition as it is now.
 struct Condition {
@@ -41,6 +44,7 @@ pub fn status(input: &Input, previous: Option<&NodeStatus>, now: Timestamp) -> N
         kubelet_endpoint: input.kubelet_port.map(|port| DaemonEndpoint { port: port.into() }),
     });
     next.node_info = Some(node_info(input, previous));
+    next.declared_features = Some(DECLARED_FEATURES.map(str::to_owned).to_vec());
     if let Runtime::Answered(runtime) = &input.runtime {
         next.images = Some(images(input, &runtime.images));
         next.runtime_handlers = (!runtime.handlers.is_empty()).then(|| {
@@ -238,6 +242,7 @@ pub fn status_patch(known: &NodeStatus, next: &NodeStatus) -> Value {
     put("addresses", known.addresses != next.addresses, json!(replaced));
     put("daemonEndpoints", known.daemon_endpoints != next.daemon_endpoints, json!(next.daemon_endpoints));
     put("nodeInfo", known.node_info != next.node_info, json!(next.node_info));
+    put("declaredFeatures", known.declared_features != next.declared_features, json!(next.declared_features));
     put("images", known.images != next.images, json!(next.images));
     put("runtimeHandlers", known.runtime_handlers != next.runtime_handlers, json!(next.runtime_handlers));
     json!({ "status": patch })

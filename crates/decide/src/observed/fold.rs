@@ -3,7 +3,7 @@
 use super::hook::pre_stop_run;
 use super::{Admission, ContainerObserved, Ending, EndingCause, Exit, Instance, InstanceState, Observed, Setback};
 use super::{SandboxState, VolumeState};
-use crate::backoff::{Streak, effect_again, pull_again};
+use crate::backoff::{Edition, Streak, effect_again, pull_again};
 use crate::event::{Event, Failure, Image, ImageOrigin, Outcome, RuntimeView};
 use crate::names::{ContainerId, ContainerName};
 use crate::plan::{Action, Task, TaskKind};
@@ -30,6 +30,7 @@ impl Observed {
     /// Folds in what happened to `pod` at `now`. Returns what to say about it.
     pub fn apply(&mut self, pod: &Pod, event: Event, now: Timestamp) -> Vec<Report> {
         let mut reports = self.fold(pod, event, now);
+        self.forget_what_went(pod);
         reports.extend(self.resized(pod));
         reports
     }
@@ -163,7 +164,7 @@ impl Observed {
             Outcome::ImagePulled { result, .. } => self.image_pulled(pod, task, action, result, now),
             Outcome::ContainerCreated { container, result, .. } => {
                 self.settle(pod, task, result, CONTAINER_FAILED, now, |known, instance| {
-                    known.created(&container, *instance)
+                    known.created(pod, &container, *instance)
                 })
             }
             Outcome::ContainerStarted { id, result, .. } => self.started(pod, task, &id, result, now),
@@ -263,14 +264,15 @@ impl Observed {
         }
     }
 
-    fn created(&mut self, name: &ContainerName, instance: Instance) -> Vec<Report> {
+    fn created(&mut self, pod: &Pod, name: &ContainerName, instance: Instance) -> Vec<Report> {
         self.failures.remove(&Task { container: Some(name.clone()), kind: TaskKind::StartContainer });
         let container = self.containers.entry(name.clone()).or_default();
-        let image = instance.image.clone();
-        container.streak = match container.instances.iter().rev().find_map(Instance::exit) {
-            Some(exit) => container.streak.restarted(&image, exit.started_at, exit.finished_at),
-            None => Streak { of: Some(image), restarts: 0 },
-        };
+        if let Some(edition) = pod.container(name).map(Edition::of) {
+            container.streak = match container.instances.iter().rev().find_map(Instance::exit) {
+                Some(exit) => container.streak.restarted(edition, exit.started_at, exit.finished_at),
+                None => Streak { of: Some(edition), restarts: 0 },
+            };
+        }
         container.image = None;
         container.owes_restart = false;
         container.see(instance);

@@ -25,7 +25,7 @@ pub(super) fn containers(api: &[api::Container], list: List, of_pod: OfPod) -> R
     api.iter().enumerate().map(|(index, one)| container(one, list, of_pod, &place(index))).collect()
 }
 
-fn container(api: &api::Container, list: List, of_pod: OfPod, place: &str) -> Result<Container, Rejection> {
+pub(super) fn container(api: &api::Container, list: List, of_pod: OfPod, place: &str) -> Result<Container, Rejection> {
     path_part(&format!("{place}.name"), &api.name)?;
     let image = api.image.clone().unwrap_or_default();
     if image.is_empty() {

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1 as api;
 pub(super) enum List {
     Init,
     Main,
+    Ephemeral,
 }
 
 impl List {
@@ -19,6 +20,7 @@ impl List {
         match self {
             List::Init => "spec.initContainers",
             List::Main => "spec.containers",
+            List::Ephemeral => "spec.ephemeralContainers",
         }
     }
 }
@@ -40,6 +42,7 @@ pub(super) fn role_and_restart(
     let (role, policy) = match (list, own) {
         (List::Init, Some(RestartPolicy::Always)) => (Role::Sidecar, RestartPolicy::Always),
         (List::Init, own) => (Role::Init, until_success(own.unwrap_or(of_pod))),
+        (List::Ephemeral, _) => (Role::Ephemeral, RestartPolicy::Never),
         (List::Main, own) => (Role::Main, own.unwrap_or(of_pod)),
     };
     Ok((role, Restart { rules, policy }))

@@ -2,7 +2,7 @@
 
 use super::parse;
 use crate::pod::{
-    FieldPath, FileSource, HostPathKind, Pod, Protocol, PullPolicy, Rejection, Restart, RestartPolicy,
+    FieldPath, FileSource, HostPathKind, Pod, Protocol, PullPolicy, Rejection, Restart, RestartPolicy, Role,
     TerminationMessagePolicy, VolumeSource,
 };
 use crate::report::Report;
@@ -111,10 +111,38 @@ fn values_that_are_not_supported_are_refused_by_name() {
          field that the downward API offers here",
     );
     check_rejected(
-        spec("{initContainers: [{name: i, image: i}], containers: [{name: c, image: i}]}"),
+        container("restartPolicy: Never, restartPolicyRules: [{action: Stop, exitCodes: {operator: In, values: [1]}}]"),
         unsupported,
-        "spec.initContainers is not supported by wasklet: not implemented yet; take it out, or run the pod on another node",
+        "spec.containers[0].restartPolicyRules[0].action: Stop is not supported by wasklet; use Restart or \
+         RestartAllContainers",
     );
+}
+
+#[test]
+fn the_list_and_the_restart_policies_say_what_a_container_is_there_for() {
+    let pod = spec(
+        "{restartPolicy: Always, initContainers: [{name: a, image: i}, {name: b, image: i, restartPolicy: Always}, \
+         {name: c, image: i, restartPolicy: Never}], containers: [{name: d, image: i}, {name: e, image: i, \
+         restartPolicy: Never, restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [3]}}]}], \
+         ephemeralContainers: [{name: f, image: i, targetContainerName: d}]}",
+    )
+    .unwrap();
+    let kinds: Vec<_> = pod.all_containers().map(|one| (one.name.as_str(), one.role, one.restart.policy)).collect();
+    let expected = [
+        ("a", Role::Init, RestartPolicy::OnFailure),
+        ("b", Role::Sidecar, RestartPolicy::Always),
+        ("c", Role::Init, RestartPolicy::Never),
+        ("d", Role::Main, RestartPolicy::Always),
+        ("e", Role::Main, RestartPolicy::Never),
+        ("f", Role::Ephemeral, RestartPolicy::Never),
+    ];
+    assert_eq!(kinds, expected);
+    assert!(pod.container(&"e".into()).unwrap().restart.restarts_after(3));
+    let twice = spec("{initContainers: [{name: c, image: i}], containers: [{name: c, image: i}]}");
+    check_rejected(twice, "InvalidPod", "the containers of spec: the name \"c\" is there twice");
+    let rules = "restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [3]}}]";
+    let message = "spec.containers[0].restartPolicyRules needs spec.containers[0].restartPolicy beside it";
+    check_rejected(container(rules), "InvalidPod", message);
 }
 
 #[test]

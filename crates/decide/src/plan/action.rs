@@ -121,6 +121,8 @@ pub enum Action {
         container: ContainerName,
         /// Which.
         id: ContainerId,
+        /// Whether its log stays, until the pod goes.
+        keep_log: bool,
     },
     /// Take the pod's volumes down. Its directory of logs and status stays.
     ReleaseVolumes,
@@ -244,7 +246,7 @@ impl Outcome {
                 let result = ProbeResult::Errored { state: "unknown", message };
                 Outcome::Probed { container, id, kind, result }
             }
-            Action::RemoveContainer { container, id } => {
+            Action::RemoveContainer { container, id, .. } => {
                 Outcome::ContainerRemoved { container, id, result: Err(failed("KillContainerError")) }
             }
         }
@@ -291,7 +293,8 @@ mod tests {
     fn only_an_end_of_its_own_instance_or_a_new_one_displaces_a_hook() {
         let (container, name) = (ContainerName::from("c"), |id: &str| id.into());
         let hook = Action::RunPostStart { container: container.clone(), id: name("c-2") };
-        let removal = |id: &str| Action::RemoveContainer { container: container.clone(), id: name(id) };
+        let removal =
+            |id: &str| Action::RemoveContainer { container: container.clone(), id: name(id), keep_log: false };
         assert!(removal("c-2").displaces(&hook));
         assert!(!removal("c-0").displaces(&hook), "the rest of an earlier instance is nothing to it");
         let anew = |container: &str| Action::CreateContainer {

@@ -1,6 +1,6 @@
 //! Which way a pod goes: it waits, runs, or winds down.
 
-use super::{Phase, Stage, TaskKind, probe};
+use super::{Phase, Stage, TaskKind, Turn, probe};
 use crate::observed::{Admission, InstanceState, Observed, SandboxState, VolumeState};
 use crate::pod::{Container, Pod};
 use crate::time::{Timestamp, after};
@@ -35,7 +35,7 @@ pub(crate) enum Because {
     DeadlineExceeded,
     /// Its status says that it ended.
     Ended,
-    /// Every container has ended and none is to be restarted.
+    /// Every main container has ended and none is to be restarted, or an init container failed and is not.
     Done,
 }
 
@@ -48,7 +48,7 @@ impl Course {
             return Course::WindDown { because: Because::Unwanted, deadline: ending.deadline, remove: true };
         }
         let wind_down = |because, deadline| Course::WindDown { because, deadline, remove: false };
-        let grace = after(now, pod.grace);
+        let grace = observed.stop_by.unwrap_or_else(|| after(now, pod.grace));
         if Phase::terminal(&observed.status).is_some() {
             return wind_down(Because::Ended, grace);
         }
@@ -60,7 +60,11 @@ impl Course {
         if let Some(end) = active_until(pod, observed).filter(|end| *end <= now) {
             return wind_down(Because::DeadlineExceeded, after(end, pod.grace));
         }
-        if pod.containers.iter().all(|container| is_done(container, observed)) {
+        if observed.is_restarting_all(pod) {
+            return Course::Run;
+        }
+        let main_ones_are_done = pod.containers.iter().all(|container| is_done(container, observed));
+        if main_ones_are_done || has_failed_to_initialize(pod, observed) {
             return wind_down(Because::Done, grace);
         }
         Course::Run
@@ -101,6 +105,16 @@ fn is_done(container: &Container, observed: &Observed) -> bool {
         && known.zip(exit).is_some_and(|(known, exit)| !probe::restarts(container, known, exit))
         && !observed.is_in_flight(TaskKind::CreateContainer, Some(&container.name))
         && !observed.is_in_doubt(TaskKind::StartContainer, Some(&container.name))
+}
+
+/// Whether an init container has failed for good. Once a main container has begun, all had succeeded.
+fn has_failed_to_initialize(pod: &Pod, observed: &Observed) -> bool {
+    let failed = |container: &Container| {
+        let newest = observed.container(&container.name).and_then(|known| known.newest());
+        let exit = newest.and_then(|newest| newest.exit());
+        exit.is_some_and(|exit| exit.code != 0) && is_done(container, observed)
+    };
+    !Turn::of(pod, observed).is_initialized() && pod.init_containers.iter().any(failed)
 }
 
 fn has_run(container: &Container, observed: &Observed) -> bool {

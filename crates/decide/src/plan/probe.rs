@@ -157,11 +157,13 @@ pub(crate) fn is_ready(container: &Container, known: Option<&ContainerObserved>)
 }
 
 /// Whether a container whose newest instance has ended so is started again. What was ended for a probe is, unless it never
-/// is, whatever code it ended with.
+/// is, whatever code it ended with; what went because all are started again is in any case.
 pub(super) fn restarts(container: &Container, known: &ContainerObserved, exit: &Exit) -> bool {
     let ended_for_a_probe = || known.newest().is_some_and(|newest| failed_probe(container, known, newest).is_some());
     let policy = container.restart.policy;
-    container.restart.restarts_after(exit.code) || (policy != RestartPolicy::Never && ended_for_a_probe())
+    exit.is_restarting_all()
+        || container.restart.restarts_after(exit.code)
+        || (policy != RestartPolicy::Never && ended_for_a_probe())
 }
 
 /// The probe for whose failure `instance` must end, or has ended.

@@ -1,19 +1,22 @@
-//! The life of a pod: volumes, a sandbox, and in it every container, started again as the restart policy says.
+//! The life of a pod: volumes, a sandbox, and in it every container whose turn it is, started again as its policy says.
 
 use super::draft::Draft;
-use super::{Action, TaskKind, Waiting, hook, probe};
-use crate::observed::{ContainerObserved, Instance, InstanceState, Sandbox, SandboxState, Setback, VolumeState};
-use crate::pod::Container;
+use super::explain::explain;
+use super::turn::Turn;
+use super::{Action, TaskKind, garbage, hook, probe, restart_all};
+use crate::backoff::Edition;
+use crate::observed::{ContainerObserved, Exit, Instance, InstanceState, Sandbox, SandboxState, VolumeState};
+use crate::pod::{Container, Role};
 use crate::report::Report;
 use crate::time::{Timestamp, after};
 use std::time::Duration;
 
-/// How long a container shows why its pull failed before it shows that it waits for the next try.
-const PULL_ERROR_SHOWN: Duration = Duration::from_secs(2);
+/// How soon after the end of a container all may be started again: the kubelet looks at its runtime this often.
+const RELIST: Duration = Duration::from_secs(1);
 
 /// What one container needs next.
-enum Need<'a> {
-    /// Nothing: it runs, it is done, or something is being done about it.
+pub(super) enum Need<'a> {
+    /// Nothing: it runs, it is done, it is not its turn, or something is being done about it.
     Nothing,
     /// This instance must not go on; how long it may take to end.
     Stop(&'a Instance, String, Duration),
@@ -23,6 +26,8 @@ enum Need<'a> {
     Start(&'a Instance),
     /// It is to be restarted, but not before `until`.
     BackOff { until: Timestamp, wait: Duration },
+    /// It is to be started with all others, but not before `until`.
+    Pause { until: Timestamp },
 }
 
 /// Plans the next steps towards every container running.
@@ -30,9 +35,14 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
     if draft.observed.volumes != VolumeState::Prepared {
         draft.act(Action::PrepareVolumes, "containers need the pod's volumes");
     }
+    if draft.observed.is_restarting_all(draft.pod) {
+        restart_all::plan(draft);
+        return;
+    }
     let pod = draft.pod;
+    let turn = Turn::of(pod, draft.observed);
     let needs: Vec<(&Container, Need<'_>)> =
-        pod.containers.iter().map(|container| (container, need(draft, container))).collect();
+        pod.all_containers().map(|container| (container, need(draft, container, turn))).collect();
     stop_what_must_not_run(draft, &needs);
     super::resize::plan(draft);
     hook::plan(draft);
@@ -44,11 +54,21 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
         }
         explain(draft, container, need);
     }
-    collect_garbage(draft);
+    garbage::collect(draft);
+}
+
+/// What `container` needs next.
+fn need<'a>(draft: &Draft<'a>, container: &Container, turn: Turn<'_>) -> Need<'a> {
+    match need_of_instances(draft, container) {
+        Need::Create { .. } | Need::Start(_) | Need::BackOff { .. } | Need::Pause { .. } if !turn.is_due(container) => {
+            Need::Nothing
+        }
+        need => need,
+    }
 }
 
 /// What `container` needs next, judged by its instances alone.
-fn need<'a>(draft: &Draft<'a>, container: &Container) -> Need<'a> {
+fn need_of_instances<'a>(draft: &Draft<'a>, container: &Container) -> Need<'a> {
     let observed = draft.observed;
     let starts = [TaskKind::CreateContainer, TaskKind::StartContainer];
     let busy = |kind| observed.is_in_flight(kind, Some(&container.name));
@@ -70,12 +90,22 @@ fn need<'a>(draft: &Draft<'a>, container: &Container) -> Need<'a> {
         InstanceState::Created if is_usable(draft, newest, container) => Need::Start(newest),
         InstanceState::Created => Need::Create { attempt: next_attempt },
         InstanceState::Unknown => Need::Stop(newest, "the runtime does not know its state".into(), draft.pod.grace),
+        // An init container that runs is let run: an edit is for its next instance.
+        InstanceState::Running { .. } if container.role == Role::Init && is_at_home(draft, newest) => Need::Nothing,
         InstanceState::Running { .. } => why_stop(draft, known, newest, container)
             .map_or(Need::Nothing, |(why, grace)| Need::Stop(newest, why, grace)),
+        InstanceState::Exited(exit) if exit.is_restarting_all() => match after(exit.finished_at, RELIST) {
+            until if until > draft.now => Need::Pause { until },
+            _ => Need::Create { attempt: next_attempt },
+        },
         InstanceState::Exited(_) if known.owes_restart => Need::Create { attempt: next_attempt },
+        // It is its turn only if it succeeded in another sandbox.
+        InstanceState::Exited(Exit { code: 0, .. }) if container.role == Role::Init => {
+            Need::Create { attempt: next_attempt }
+        }
         InstanceState::Exited(exit) if !probe::restarts(container, known, exit) => Need::Nothing,
         InstanceState::Exited(exit) => {
-            let wait = known.streak.wait(&container.image, exit.started_at, exit.finished_at);
+            let wait = known.streak.wait(&Edition::of(container), exit.started_at, exit.finished_at);
             let until = after(exit.finished_at, wait);
             match until > draft.now {
                 true => Need::BackOff { until, wait },
@@ -109,12 +139,18 @@ fn why_stop(
 
 /// Why an instance must not run (any longer), if so.
 fn why_not_go_on(draft: &Draft<'_>, instance: &Instance, container: &Container) -> Option<String> {
+    let name = &container.name;
     if !instance.image.is_empty() && instance.image != container.image {
-        return Some(format!("Container {} definition changed, will be restarted", container.name));
+        return Some(match container.role {
+            Role::Init | Role::Sidecar => format!("Init container {name} definition changed"),
+            Role::Main | Role::Ephemeral => format!("Container {name} definition changed, will be restarted"),
+        });
     }
-    let ready = draft.observed.ready_sandbox();
-    let at_home = ready.is_some_and(|sandbox| sandbox.id == instance.sandbox);
-    (!at_home).then(|| format!("Container {} lost its sandbox, will be restarted", container.name))
+    (!is_at_home(draft, instance)).then(|| format!("Container {name} lost its sandbox, will be restarted"))
+}
+
+fn is_at_home(draft: &Draft<'_>, instance: &Instance) -> bool {
+    draft.observed.ready_sandbox().is_some_and(|sandbox| sandbox.id == instance.sandbox)
 }
 
 fn stop_what_must_not_run(draft: &mut Draft<'_>, needs: &[(&Container, Need<'_>)]) {
@@ -175,135 +211,6 @@ fn bring_up(draft: &mut Draft<'_>, container: &Container, need: &Need<'_>, sandb
             let action = Action::StartContainer { container: name.clone(), id: instance.id.clone() };
             draft.act(action, format!("container {name} was created"));
         }
-        Need::Nothing | Need::Stop(..) | Need::BackOff { .. } => {}
+        Need::Nothing | Need::Stop(..) | Need::BackOff { .. } | Need::Pause { .. } => {}
     }
-}
-
-/// Says why `container` does not run, if it is to run.
-fn explain(draft: &mut Draft<'_>, container: &Container, need: &Need<'_>) {
-    let name = &container.name;
-    let known = draft.observed.container(name);
-    let newest = known.and_then(|known| known.newest());
-    if let Some(waiting) = known.and_then(|known| hook::waiting(draft, container, known)) {
-        draft.wait(name, waiting);
-        return;
-    }
-    if let Need::BackOff { until, wait } = need {
-        let waiting = crash_loop(draft, container, *until, *wait);
-        draft.wait(name, waiting);
-        return;
-    }
-    if newest.is_some_and(|newest| matches!(newest.state, InstanceState::Running { .. } | InstanceState::Unknown)) {
-        return;
-    }
-    let exit = newest.and_then(Instance::exit);
-    if known.zip(exit).is_some_and(|(known, exit)| !probe::restarts(container, known, exit)) {
-        return;
-    }
-    let observed = draft.observed;
-    let setback = |kind| observed.setback(kind, Some(name));
-    let waiting = if let Some(setback) = setback(TaskKind::CreateContainer) {
-        Some(as_failed(draft, setback))
-    } else if let Some(setback) = setback(TaskKind::PullImage) {
-        Some(pull_failed(draft, container, setback))
-    } else if let Some(setback) = setback(TaskKind::StartContainer) {
-        Some(as_failed(draft, setback))
-    } else if !has_ended_before(draft, container) {
-        let creating = "ContainerCreating";
-        Some(Waiting { reason: creating, message: String::new(), until: None, reports: Vec::new() })
-    } else {
-        // About to be restarted, without a wait: its last end is what there is to see.
-        None
-    };
-    if let Some(waiting) = waiting {
-        draft.wait(name, waiting);
-    }
-}
-
-fn has_ended_before(draft: &Draft<'_>, container: &Container) -> bool {
-    let known = draft.observed.container(&container.name);
-    known.is_some_and(|known| known.instances.iter().any(|instance| instance.exit().is_some()))
-}
-
-fn crash_loop(draft: &Draft<'_>, container: &Container, until: Timestamp, wait: Duration) -> Waiting {
-    let (name, pod) = (&container.name, draft.pod);
-    let place = format!("{}_{}({})", pod.name.name, pod.name.namespace, pod.uid);
-    let said = format!("Back-off restarting failed container {name} in pod {place}");
-    Waiting {
-        reason: "CrashLoopBackOff",
-        message: format!("back-off {} restarting failed container={name} pod={place}", go_duration(wait)),
-        until: Some(until),
-        reports: vec![Report::warning("BackOff", said).of(name)],
-    }
-}
-
-fn as_failed(draft: &Draft<'_>, setback: &Setback) -> Waiting {
-    let until = Some(setback.retry_at).filter(|at| *at > draft.now);
-    let message = setback.failure.message.clone();
-    Waiting { reason: setback.failure.reason, message, until, reports: Vec::new() }
-}
-
-/// First the error itself, then, for what may pass by itself, that the next pull is waited for.
-fn pull_failed(draft: &Draft<'_>, container: &Container, setback: &Setback) -> Waiting {
-    let shown_until = after(setback.at, PULL_ERROR_SHOWN);
-    let backs_off =
-        matches!(setback.failure.reason, "ErrImagePull" | "RegistryUnavailable" | "SignatureValidationFailed");
-    if !backs_off || draft.now < shown_until {
-        let failed = as_failed(draft, setback);
-        let until = if backs_off { Some(shown_until) } else { failed.until };
-        return Waiting { until, ..failed };
-    }
-    let back_off = format!("Back-off pulling image \"{}\"", container.image);
-    Waiting {
-        reason: "ImagePullBackOff",
-        message: format!("{back_off}: {}: {}", setback.failure.reason, setback.failure.message),
-        until: Some(setback.retry_at).filter(|at| *at > draft.now),
-        reports: vec![
-            Report::normal("BackOff", back_off).of(&container.name),
-            Report::warning("Failed", "Error: ImagePullBackOff").of(&container.name),
-        ],
-    }
-}
-
-/// One ended instance of each container is kept, for its log; sandboxes go once nothing is kept in them.
-pub(super) fn collect_garbage(draft: &mut Draft<'_>) {
-    let observed = draft.observed;
-    for (name, instance) in observed.held() {
-        let known = observed.container(name);
-        let newer = |other: &Instance| other.attempt > instance.attempt;
-        let has_newer = known.is_some_and(|known| known.instances.iter().any(newer));
-        let has_newer_end =
-            known.is_some_and(|known| known.instances.iter().any(|one| newer(one) && one.exit().is_some()));
-        let garbage = match instance.state {
-            InstanceState::Exited(_) => has_newer_end,
-            InstanceState::Created => has_newer,
-            InstanceState::Running { .. } | InstanceState::Unknown => false,
-        };
-        if garbage {
-            let action = Action::RemoveContainer { container: name.clone(), id: instance.id.clone() };
-            draft.act(action, "a newer ended instance is kept instead");
-        }
-    }
-    let Some((_newest, older)) = observed.sandboxes.split_last() else {
-        return;
-    };
-    for sandbox in older {
-        let mut inside = observed.held().filter(|(_, instance)| instance.sandbox == sandbox.id).peekable();
-        let id = sandbox.id.clone();
-        match sandbox.state {
-            SandboxState::NotReady if inside.peek().is_none() => {
-                draft.act(Action::RemoveSandbox { id }, "a newer sandbox took its place");
-            }
-            SandboxState::Ready if !inside.any(|(_, instance)| instance.is_alive()) => {
-                draft.act(Action::StopSandbox { id }, "a newer sandbox took its place");
-            }
-            SandboxState::NotReady | SandboxState::Ready => {}
-        }
-    }
-}
-
-/// Whole seconds as the kubelet's messages write them: `40s`, `2m40s`, `5m0s`.
-fn go_duration(wait: Duration) -> String {
-    let (minutes, seconds) = (wait.as_secs() / 60, wait.as_secs() % 60);
-    if minutes == 0 { format!("{seconds}s") } else { format!("{minutes}m{seconds}s") }
 }

@@ -1,8 +1,12 @@
 //! The end of a pod: containers, then sandboxes, then volumes; then, if nobody wants it, its remains.
+//!
+//! Main containers stop first and at once, then the sidecars, one after another, the last one first. All of them have one
+//! grace period together; once it is over, nobody waits for anybody.
 
 use super::draft::Draft;
-use super::{Action, TaskKind};
+use super::{Action, TaskKind, hook};
 use crate::observed::{SandboxState, VolumeState};
+use crate::pod::{Container, Role};
 use crate::time::Timestamp;
 
 /// Plans the next steps of the end.
@@ -17,11 +21,31 @@ pub(super) fn plan(draft: &mut Draft<'_>, deadline: Timestamp, remove: bool) {
 fn stop_containers(draft: &mut Draft<'_>, deadline: Timestamp) -> bool {
     let observed = draft.observed;
     for (name, instance) in observed.alive() {
-        draft.stop(name, instance, deadline, "the pod comes to its end", format!("Stopping container {name}"));
+        let killing = format!("Stopping container {name}");
+        match draft.pod.container(name) {
+            Some(container) if draft.now < deadline && waits_for_others(draft, container) => {
+                draft.wake(deadline);
+                // Its hook waits for nobody.
+                let _its_turn_comes = hook::before_stop(draft, container, instance, deadline, &killing);
+            }
+            _ => draft.stop(name, instance, deadline, "the pod comes to its end", killing),
+        }
     }
     let starting =
         |kind| matches!(kind, TaskKind::CreateContainer | TaskKind::StartContainer | TaskKind::StopContainer);
     observed.alive().next().is_none() && !observed.in_flight.keys().any(|task| starting(task.kind))
+}
+
+/// Whether `sidecar` is one and a main container or a later sidecar still runs, or is just being started.
+fn waits_for_others(draft: &Draft<'_>, sidecar: &Container) -> bool {
+    let (pod, observed) = (draft.pod, draft.observed);
+    let runs = |container: &Container| {
+        let alive = observed.container(&container.name).is_some_and(|known| known.alive().next().is_some());
+        alive || observed.is_in_flight(TaskKind::StartContainer, Some(&container.name))
+    };
+    let from_it_on = pod.init_containers.iter().skip_while(|container| container.name != sidecar.name);
+    let mut later = from_it_on.skip(1).filter(|container| container.role == Role::Sidecar);
+    sidecar.role == Role::Sidecar && (pod.containers.iter().any(runs) || later.any(runs))
 }
 
 /// Whether no sandbox is ready and none is about to be.
@@ -53,7 +77,7 @@ fn release_volumes(draft: &mut Draft<'_>) -> bool {
 fn remove_remains(draft: &mut Draft<'_>) {
     let observed = draft.observed;
     for (name, instance) in observed.held() {
-        let action = Action::RemoveContainer { container: name.clone(), id: instance.id.clone() };
+        let action = Action::RemoveContainer { container: name.clone(), id: instance.id.clone(), keep_log: false };
         draft.act(action, "nobody wants the pod any more");
     }
     if observed.held().next().is_none() {

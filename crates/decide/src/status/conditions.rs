@@ -1,9 +1,10 @@
 //! `status.conditions`: the kubelet's own, and those of others untouched beside them.
 
+use super::containers::Statuses;
 use super::resize;
-use crate::observed::Observed;
+use crate::observed::{Observed, RESTARTING_ALL_CONDITION};
 use crate::plan::Phase;
-use crate::pod::Pod;
+use crate::pod::{Container, Pod, RestartAction, Role};
 use crate::time::{Timestamp, whole_seconds};
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -45,18 +46,16 @@ pub(super) fn all(
     pod: &Pod,
     observed: &Observed,
     phase: Phase,
-    containers: &[api::ContainerStatus],
+    statuses: &Statuses,
     now: Timestamp,
 ) -> Vec<api::PodCondition> {
     let foreign = foreign_and_kept(pod, &observed.status);
-    let containers_ready = containers_ready(phase, containers);
+    let before = observed.status.conditions.as_deref().unwrap_or_default();
+    let containers_ready = containers_ready(phase, pod, statuses);
     let ready = ready(pod, &containers_ready, &foreign);
     // Nothing will start in what is left of it: said with its end, not once more when its sandbox goes.
     let is_over = matches!(phase, Phase::Succeeded | Phase::Failed);
-    let initialized = match phase {
-        Phase::Succeeded => Verdict::because(true, "PodCompleted"),
-        Phase::Pending | Phase::Running | Phase::Failed => Verdict::bare(true),
-    };
+    let initialized = initialized(phase, pod, statuses, before);
     let mut own = vec![
         ("PodReadyToStartContainers", Verdict::bare(!is_over && observed.ready_sandbox().is_some())),
         ("Initialized", initialized),
@@ -66,7 +65,10 @@ pub(super) fn all(
     if !foreign.iter().any(|condition| condition.type_ == "PodScheduled") {
         own.push(("PodScheduled", Verdict::bare(true)));
     }
-    let before = observed.status.conditions.as_deref().unwrap_or_default();
+    let rules = || pod.init_containers.iter().chain(&pod.containers).flat_map(|container| &container.restart.rules);
+    if rules().any(|rule| rule.action == RestartAction::RestartAllContainers) {
+        own.push((RESTARTING_ALL_CONDITION, restarting_all(phase, pod, observed)));
+    }
     let own = own.into_iter().map(|(type_, verdict)| condition(type_, verdict, pod.generation, before, now));
     let resizes = if is_over { Vec::new() } else { resize::conditions(pod, observed) };
     let resizes = resizes.into_iter().map(|one| {
@@ -123,13 +125,57 @@ fn condition(
     }
 }
 
-fn containers_ready(phase: Phase, containers: &[api::ContainerStatus]) -> Verdict {
+/// Once a pod was initialized it stays so, whatever is run again.
+fn initialized(phase: Phase, pod: &Pod, statuses: &Statuses, before: &[api::PodCondition]) -> Verdict {
+    if phase == Phase::Succeeded {
+        return Verdict::because(true, "PodCompleted");
+    }
+    let has_begun = |status: &api::ContainerStatus| {
+        status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    };
+    let was = find(before, "Initialized").is_some_and(|condition| condition.status == "True");
+    if was || statuses.main.iter().any(has_begun) {
+        return Verdict::bare(true);
+    }
+    let is_complete = |container: &Container, status: &api::ContainerStatus| match container.role {
+        Role::Sidecar => status.started == Some(true),
+        Role::Init | Role::Main | Role::Ephemeral => status.ready,
+    };
+    let init = pod.init_containers.iter().zip(&statuses.init);
+    let incomplete = init.filter(|(container, status)| !is_complete(container, status));
+    let incomplete: Vec<&str> = incomplete.map(|(container, _)| container.name.as_str()).collect();
+    match incomplete.is_empty() {
+        true => Verdict::bare(true),
+        false => {
+            let message = format!("containers with incomplete status: [{}]", incomplete.join(" "));
+            Verdict::no("ContainersNotInitialized", message)
+        }
+    }
+}
+
+fn restarting_all(phase: Phase, pod: &Pod, observed: &Observed) -> Verdict {
+    match phase {
+        Phase::Succeeded => Verdict::because(false, "PodCompleted"),
+        Phase::Failed => Verdict::because(false, "PodFailed"),
+        Phase::Pending | Phase::Running if observed.is_restarting_all(pod) => Verdict {
+            message: Some("container exited with restart policy rule".into()),
+            ..Verdict::because(true, "RestartAllContainersStarted")
+        },
+        Phase::Pending | Phase::Running => Verdict::bare(false),
+    }
+}
+
+/// Those that live as long as the pod: sidecars, then main containers.
+fn containers_ready(phase: Phase, pod: &Pod, statuses: &Statuses) -> Verdict {
     match phase {
         Phase::Succeeded => return Verdict::because(false, "PodCompleted"),
         Phase::Failed => return Verdict::because(false, "PodFailed"),
         Phase::Pending | Phase::Running => {}
     }
-    let unready = containers.iter().filter(|container| !container.ready).map(|container| container.name.as_str());
+    let init = pod.init_containers.iter().zip(&statuses.init);
+    let sidecars = init.filter(|(container, _)| container.role == Role::Sidecar).map(|(_, status)| status);
+    let lasting = sidecars.chain(&statuses.main);
+    let unready = lasting.filter(|status| !status.ready).map(|status| status.name.as_str());
     let unready: Vec<&str> = unready.collect();
     match unready.is_empty() {
         true => Verdict::bare(true),

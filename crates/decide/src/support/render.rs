@@ -15,9 +15,9 @@ Every field of the Kubernetes 1.37 `PodSpec` stands here. A test walks the API t
   without it for now. Where a pod might count on it, one Event of reason `FieldsIgnored` names the field.
 - **refused**: a pod that sets it is not run. It is Failed with the given reason, and the message names the field.
 - **as the other**: it and everything below it stand as the named field does.
-- **declined**: it can only be added to a pod that runs. The pod runs on without it and an Event says so.
 
-A field that is ignored or refused stands for everything below it. A field set to nothing (`false`, an empty string, list
+The lists `initContainers` and `ephemeralContainers` have rows only for what differs from `containers`. A field that is
+ignored or refused stands for everything below it. A field set to nothing (`false`, an empty string, list
 or map) asks for nothing.
 
 | field of `spec` | standing | |
@@ -49,7 +49,6 @@ fn words(standing: &Standing) -> (&'static str, String) {
             ("refused", format!("`{reason}`, unless it is {}: {hint}", list(unless)))
         }
         Standing::Like { other } => ("as the other", format!("like `{other}` and what is below it")),
-        Standing::Declined { hint } => ("declined", (*hint).to_owned()),
     }
 }
 

@@ -31,10 +31,6 @@ const fn like(path: &'static str, other: &'static str) -> Row {
     Row { path, standing: Standing::Like { other } }
 }
 
-const fn declined(path: &'static str, hint: &'static str) -> Row {
-    Row { path, standing: Standing::Declined { hint } }
-}
-
 /// Every field of `PodSpec`.
 pub const TABLE: &[Row] = &[
     honoured("activeDeadlineSeconds", ""),
@@ -230,8 +226,12 @@ pub const TABLE: &[Row] = &[
         "containers[].resources.requests",
         "`cpu`, `memory` and `ephemeral-storage`, at admission; others are refused",
     ),
-    refused("containers[].restartPolicy", UNSUPPORTED, LATER, &[]),
-    refused("containers[].restartPolicyRules", UNSUPPORTED, LATER, &[]),
+    honoured("containers[].restartPolicy", ""),
+    honoured("containers[].restartPolicyRules", ""),
+    honoured("containers[].restartPolicyRules[].action", ""),
+    honoured("containers[].restartPolicyRules[].exitCodes", ""),
+    honoured("containers[].restartPolicyRules[].exitCodes.operator", ""),
+    honoured("containers[].restartPolicyRules[].exitCodes.values", ""),
     honoured("containers[].securityContext", ""),
     quiet("containers[].securityContext.allowPrivilegeEscalation", "a guest has no privileges to escalate"),
     honoured(
@@ -293,7 +293,11 @@ pub const TABLE: &[Row] = &[
     said("dnsConfig", NODE_RESOLVES, &[]),
     said("dnsPolicy", NODE_RESOLVES, &["ClusterFirst", "Default"]),
     honoured("enableServiceLinks", ""),
-    declined("ephemeralContainers", "`kubectl exec` and `kubectl logs` are there for debugging"),
+    honoured(
+        "ephemeralContainers",
+        "each field as in `containers`; the pod runs on without one that sets what is refused, and an Event says so",
+    ),
+    quiet("ephemeralContainers[].targetContainerName", "guests have no processes to look at"),
     quiet("evictionResponders", "the eviction API of the control plane acts on it"),
     honoured("hostAliases", "in `/etc/hosts`, which lookups through `wasi:sockets` do not read"),
     honoured("hostAliases[].hostnames", ""),
@@ -306,7 +310,7 @@ pub const TABLE: &[Row] = &[
     honoured("hostnameOverride", ""),
     honoured("imagePullSecrets", ""),
     honoured("imagePullSecrets[].name", ""),
-    refused("initContainers", UNSUPPORTED, LATER, &[]),
+    honoured("initContainers", "each field as in `containers`; with `restartPolicy: Always` a sidecar"),
     honoured("nodeName", ""),
     honoured("nodeSelector", "checked again when the node admits the pod"),
     honoured("os", ""),

@@ -97,12 +97,21 @@ fn phase(status: &api::PodStatus) -> String {
     let because =
         status.reason.as_ref().map(|reason| format!(" {reason} ({})", status.message.as_deref().unwrap_or("")));
     let phase = status.phase.as_deref().unwrap_or("none");
-    format!("{phase}{}, true: {}", because.unwrap_or_default(), conditions.join(" "))
+    let not_initialized =
+        status.conditions.iter().flatten().find(|one| one.type_ == "Initialized" && one.status != "True");
+    let not_initialized = not_initialized.map(|one| format!(", {}", one.message.as_deref().unwrap_or("")));
+    let (because, not_initialized) = (because.unwrap_or_default(), not_initialized.unwrap_or_default());
+    format!("{phase}{because}, true: {}{not_initialized}", conditions.join(" "))
 }
 
 fn containers(status: &api::PodStatus) -> Vec<String> {
-    let statuses = status.container_statuses.iter().flatten();
-    let one = |status: &api::ContainerStatus| {
+    let lists = [
+        ("init ", &status.init_container_statuses),
+        ("", &status.container_statuses),
+        ("ephemeral ", &status.ephemeral_container_statuses),
+    ];
+    let statuses = lists.into_iter().flat_map(|(list, statuses)| statuses.iter().flatten().map(move |one| (list, one)));
+    let one = |(list, status): (&str, &api::ContainerStatus)| {
         let last = status.last_state.as_ref().map(state).filter(|last| !last.is_empty());
         let last = last.map(|last| format!(", last {last}")).unwrap_or_default();
         let runs = status.state.as_ref().is_some_and(|state| state.running.is_some());
@@ -112,7 +121,7 @@ fn containers(status: &api::PodStatus) -> Vec<String> {
             _ => "",
         };
         let state = status.state.as_ref().map(state).unwrap_or_default();
-        format!("{} #{} {state}{lacks}{last}", status.name, status.restart_count)
+        format!("{list}{} #{} {state}{lacks}{last}", status.name, status.restart_count)
     };
     statuses.map(one).collect()
 }
@@ -172,6 +181,7 @@ fn action(action: &Action) -> String {
         Action::Probe { id, kind, early, .. } => {
             format!("Probe {id} {}{}", kind.as_str(), if *early { " early" } else { "" })
         }
+        Action::RemoveContainer { id, keep_log: true, .. } => format!("RemoveContainer {id}, keeping its log"),
         Action::RemoveContainer { id, .. } => format!("RemoveContainer {id}"),
         Action::PullImage { container, image } => format!("PullImage {image} for {container}"),
         Action::RunSandbox { attempt } => format!("RunSandbox attempt {attempt}"),

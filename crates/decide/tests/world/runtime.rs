@@ -312,7 +312,7 @@ impl Runtime {
                 let result = if self.runs(&id) { told } else { ProbeResult::Failure("connection refused".into()) };
                 Outcome::Probed { container, id, kind, result }
             }
-            Action::RemoveContainer { container, id } => {
+            Action::RemoveContainer { container, id, .. } => {
                 self.exits.remove(&id);
                 self.containers.retain(|(_, instance)| instance.id != id);
                 Outcome::ContainerRemoved { container, id, result: Ok(()) }
