@@ -16,6 +16,7 @@ mod refusal;
 mod resize;
 mod restarts;
 mod split;
+mod static_pods;
 mod status;
 mod volumes;
 mod workloads;

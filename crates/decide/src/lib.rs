@@ -17,6 +17,7 @@ pub mod event;
 pub mod hosts;
 pub mod image_gc;
 pub mod keyring;
+pub mod mirror;
 pub mod names;
 pub mod node;
 pub mod observed;

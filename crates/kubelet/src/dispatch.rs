@@ -5,6 +5,7 @@
 //! is asked. Never here: anything about how a pod runs.
 
 mod orphans;
+mod predecessors;
 mod resize;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 use decide::admission::{self, Capacity};
 use decide::allocation::{Allocation, PendingResize};
-use decide::names::PodUid;
+use decide::mirror;
+use decide::names::{PodName, PodUid};
 use decide::observed::Observed;
 use decide::parse::{self, Refused};
 use decide::plan::{Phase, Stage};
@@ -70,11 +72,19 @@ pub struct Dispatcher {
     sweeping: JoinSet<()>,
     /// Sources that have not yet said everything: until they have, nothing is swept away.
     unheard: HashSet<Origin>,
+    /// Whether all have.
+    heard: watch::Sender<bool>,
 }
 
 impl Dispatcher {
-    /// A dispatcher that waits for these sources before it takes a pod for unwanted.
-    pub fn new(shared: Arc<Shared>, node: Node, sources: impl IntoIterator<Item = Origin>) -> Self {
+    /// A dispatcher that waits for these sources before it takes a pod for unwanted, and tells `heard` when all have
+    /// said what they want.
+    pub fn new(
+        shared: Arc<Shared>,
+        node: Node,
+        sources: impl IntoIterator<Item = Origin>,
+        heard: watch::Sender<bool>,
+    ) -> Self {
         Self {
             shared,
             node,
@@ -83,6 +93,7 @@ impl Dispatcher {
             running: JoinSet::new(),
             sweeping: JoinSet::new(),
             unheard: sources.into_iter().collect(),
+            heard,
         }
     }
 
@@ -128,6 +139,7 @@ impl Dispatcher {
                 for (uid, object) in by_age(pods) {
                     self.desire(origin, &uid, object);
                 }
+                self.heard.send_replace(self.unheard.is_empty());
             }
             Change::One(origin, uid, object) => self.desire(origin, &uid, object),
             Change::Gone(origin, uid) => self.gone(origin, &uid),
@@ -161,6 +173,10 @@ impl Dispatcher {
 
     fn run_pod(&mut self, origin: Origin, pod: Arc<Pod>) {
         let Some(handle) = self.workers.get_mut(&pod.uid) else {
+            if origin.is_static() && self.name_is_taken(&pod) {
+                tracing::info!(pod = %pod.name, uid = %pod.uid, "waiting until the pod that had this name before is gone");
+                return;
+            }
             let granted = Allocation::remembered(&pod.api);
             return self.start_worker(origin, pod, granted, Duration::ZERO);
         };
@@ -174,6 +190,21 @@ impl Dispatcher {
                 self.expect_resize(&pod.uid, differs, self.shared.clock.now());
             }
             Err(rejection) => tracing::error!(pod = %pod.name, "a change is not taken: {}", rejection.message),
+        }
+    }
+
+    /// Whether another static pod of this name is still here: one whose manifest changed.
+    fn name_is_taken(&self, pod: &Pod) -> bool {
+        self.workers.values().any(|handle| handle.origin.is_static() && handle.pod.name == pod.name)
+    }
+
+    /// A static pod is gone: who waits for its name has it now.
+    fn take_up_successor(&mut self, name: &PodName) {
+        for (uid, row) in self.shared.tables.desired.all() {
+            let waits = row.origin.is_static() && !self.workers.contains_key(&uid);
+            if waits && mirror::name_of(&row.object) == *name {
+                self.take_up(row.origin, &uid, Arc::clone(&row.object));
+            }
         }
     }
 
@@ -203,6 +234,9 @@ impl Dispatcher {
         let worker = async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
+            }
+            if start.origin.is_static() {
+                predecessors::end(&shared, &start.pod).await;
             }
             worker::run(shared, start).await;
             uid
@@ -263,11 +297,14 @@ impl Dispatcher {
     fn ended(&mut self, ended: Result<(Id, PodUid), JoinError>) {
         match ended {
             Ok((_, uid)) => {
-                self.workers.remove(&uid);
+                let ended = self.workers.remove(&uid);
                 self.forget(&uid);
                 // Wanted again while it ended: the source has it, so a new worker takes it up.
                 if let Some(row) = self.shared.tables.desired.get(&uid) {
                     self.take_up(row.origin, &uid, Arc::clone(&row.object));
+                }
+                if let Some(handle) = ended.filter(|handle| handle.origin.is_static()) {
+                    self.take_up_successor(&handle.pod.name);
                 }
             }
             Err(error) => self.restart(&error),

@@ -24,6 +24,7 @@ use crate::events::{self, EventRecord, Recorder};
 use crate::hints::{self, Hints};
 use crate::image_gc::{self, Collector};
 use crate::metrics::Metrics;
+use crate::mirrors::{Keeper, Mirrors};
 use crate::objects::Objects;
 use crate::prober::Prober;
 use crate::pulls::{PullOptions, Pulls};
@@ -99,6 +100,7 @@ impl Kubelet {
         let hints = Arc::new(Hints::default());
         let (changes, queue) = mpsc::channel(CHANGES);
         let mut sources = Vec::new();
+        let (heard, all_heard) = watch::channel(false);
         match setup.api {
             Some(client) => {
                 sources.push(Origin::Api);
@@ -109,8 +111,18 @@ impl Kubelet {
                     setup.clock,
                     setup.records,
                 ));
-                tasks.spawn(status::publish(client.clone(), Arc::clone(&tables), publisher.clone()));
-                tasks.spawn(api::watch_pods(client, setup.node_name, changes.clone()));
+                let mirrors = Arc::new(Mirrors::new(publisher.clone()));
+                let shown = (Arc::clone(&tables), Arc::clone(&mirrors));
+                tasks.spawn(status::publish(client.clone(), shown.0, shown.1, publisher.clone()));
+                let keeper = Keeper {
+                    client: client.clone(),
+                    node_name: setup.node_name.clone(),
+                    tables: Arc::clone(&tables),
+                    mirrors: Arc::clone(&mirrors),
+                    all_heard,
+                };
+                tasks.spawn(keeper.run());
+                tasks.spawn(api::watch_pods(client, setup.node_name, changes.clone(), mirrors));
             }
             None => {
                 tasks.spawn(events::drain_events(setup.records));
@@ -118,7 +130,7 @@ impl Kubelet {
         }
         if let Some(source) = setup.files {
             sources.push(Origin::File);
-            tasks.spawn(files::watch_files(source, changes.clone()));
+            tasks.spawn(files::watch_files(source, setup.clock, changes.clone()));
         } else if setup.by_hand {
             sources.push(Origin::File);
         }
@@ -163,7 +175,7 @@ impl Kubelet {
             clock: setup.clock,
         };
         let node = Node { host_ips: setup.host_ips, capacity: setup.capacity };
-        tasks.spawn(Dispatcher::new(Arc::new(shared), node, sources).run(queue));
+        tasks.spawn(Dispatcher::new(Arc::new(shared), node, sources, heard).run(queue));
         Self { tables, changes, tasks }
     }
 

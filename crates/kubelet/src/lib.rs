@@ -27,6 +27,7 @@ pub mod image_gc;
 pub mod kubelet;
 pub mod logs;
 pub mod metrics;
+pub mod mirrors;
 pub mod node;
 pub mod objects;
 pub mod prober;

@@ -10,9 +10,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use decide::names::PodUid;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::tables::Origin;
+
+/// The annotation of a static pod that says where it came from.
+pub(crate) const SOURCE: &str = "kubernetes.io/config.source";
+
+/// The annotation of a static pod that says when it was first seen.
+const SEEN: &str = "kubernetes.io/config.seen";
 
 /// What a source says.
 #[derive(Clone, Debug)]
@@ -29,4 +36,24 @@ pub enum Change {
 /// The pod's UID, which every pod of a source has.
 pub(crate) fn uid_of(pod: &Pod) -> Option<PodUid> {
     pod.metadata.uid.as_deref().filter(|uid| !uid.is_empty()).map(PodUid::from)
+}
+
+/// When each pod of a source was first seen, which its annotations tell.
+#[derive(Debug, Default)]
+struct FirstSeen(BTreeMap<PodUid, Timestamp>);
+
+impl FirstSeen {
+    /// The pods with that annotation. What is not among them is forgotten.
+    fn noted<'a>(&mut self, pods: impl IntoIterator<Item = &'a Pod>, now: Timestamp) -> BTreeMap<PodUid, Arc<Pod>> {
+        let mut known = std::mem::take(&mut self.0);
+        let each = pods.into_iter().filter_map(|pod| {
+            let uid = uid_of(pod)?;
+            let at = known.remove(&uid).unwrap_or(now);
+            let mut pod = pod.clone();
+            pod.metadata.annotations.get_or_insert_default().insert(SEEN.to_owned(), at.to_string());
+            self.0.insert(uid.clone(), at);
+            Some((uid, Arc::new(pod)))
+        });
+        each.collect()
+    }
 }

@@ -4,7 +4,8 @@
 //! status patch per change, and the final delete of a pod whose everything here is gone, once its last status is written.
 //! One write per pod at a time; each begins with what the API server has, so that what others wrote stays and what others
 //! overwrote comes back. A failed one is tried again with a growing, jittered pause, and always writes what is true then,
-//! not what was true when it failed. Never here: a status made up, or a pod that is not the API server's.
+//! not what was true when it failed. The status of a static pod goes to its mirror, which is never deleted here. Never here:
+//! a status made up.
 
 mod patch;
 mod queue;
@@ -21,7 +22,8 @@ use tokio::sync::Notify;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::tables::{ObservedPod, Origin, Tables};
+use crate::mirrors::Mirrors;
+use crate::tables::{ObservedPod, Tables};
 use queue::Queue;
 
 /// Writes under way at once.
@@ -83,7 +85,7 @@ enum Written {
 }
 
 /// Publishes until cancelled.
-pub async fn publish(client: kube::Client, tables: Arc<Tables>, publisher: Publisher) {
+pub async fn publish(client: kube::Client, tables: Arc<Tables>, mirrors: Arc<Mirrors>, publisher: Publisher) {
     let mut queue = Queue::default();
     let mut writing: HashMap<Id, PodUid> = HashMap::new();
     let mut writes: JoinSet<Written> = JoinSet::new();
@@ -93,10 +95,11 @@ pub async fn publish(client: kube::Client, tables: Arc<Tables>, publisher: Publi
         }
         while writing.len() < CONCURRENT_WRITES {
             let Some((uid, failures)) = queue.take(Instant::now()) else { break };
-            match tables.observed.get(&uid).filter(|row| row.origin == Origin::Api) {
-                Some(row) => {
+            let row = tables.observed.get(&uid);
+            match row.and_then(|row| Some((shown_by(&row, &mirrors, &uid)?, row))) {
+                Some((object, row)) => {
                     let client = client.clone();
-                    let write = async move { write(&client, &row, failures).await };
+                    let write = async move { write(&client, &object, &row, failures).await };
                     writing.insert(writes.spawn(write).id(), uid);
                 }
                 None => queue.done(&uid),
@@ -130,6 +133,11 @@ async fn until(at: Option<Instant>) {
     }
 }
 
+/// The API server's object of the pod: itself, or the mirror of a static one.
+fn shown_by(row: &ObservedPod, mirrors: &Mirrors, uid: &PodUid) -> Option<Arc<Pod>> {
+    if row.origin.is_static() { mirrors.of(uid) } else { Some(Arc::clone(&row.object)) }
+}
+
 /// How one call ended.
 enum Call<T> {
     /// With this answer.
@@ -139,15 +147,16 @@ enum Call<T> {
     Failed,
 }
 
-/// Writes the row's status over what the API server has, then deletes the pod if it is to go and nothing is left of it.
-async fn write(client: &kube::Client, row: &ObservedPod, failures: u32) -> Written {
-    let metadata = &row.object.metadata;
+/// Writes the row's status over what the API server has in `object`, then deletes the pod if it is to go and nothing is left
+/// of it.
+async fn write(client: &kube::Client, object: &Pod, row: &ObservedPod, failures: u32) -> Written {
+    let metadata = &object.metadata;
     let (Some(namespace), Some(name), Some(uid)) = (&metadata.namespace, &metadata.name, &metadata.uid) else {
         return Written::Done;
     };
-    let released = row.stage == Stage::Released;
+    let released = row.stage == Stage::Released && !row.origin.is_static();
     let leaves = released && metadata.deletion_timestamp.is_some();
-    if !leaves && change(uid, row.object.status.as_ref(), &row.status).is_none() {
+    if !leaves && change(uid, object.status.as_ref(), &row.status).is_none() {
         return Written::Done;
     }
     let at = Place { namespace, name, failures };

@@ -24,6 +24,13 @@ pub enum Origin {
     File,
 }
 
+impl Origin {
+    /// Whether its pods are this node's own: the API server has but mirrors of them.
+    pub fn is_static(self) -> bool {
+        self != Self::Api
+    }
+}
+
 /// A pod as its source gives it.
 #[derive(Clone, Debug)]
 pub struct DesiredPod {

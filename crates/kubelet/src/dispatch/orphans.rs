@@ -54,14 +54,14 @@ async fn end_sandboxes(shared: &Shared) -> Option<HashSet<PodUid>> {
     Some(left)
 }
 
-async fn end(shared: &Shared, sandbox: &str) -> Result<(), CallError> {
+pub(super) async fn end(shared: &Shared, sandbox: &str) -> Result<(), CallError> {
     shared.effects.runtime.stop_pod_sandbox(sandbox).await?;
     shared.effects.runtime.remove_pod_sandbox(sandbox).await
 }
 
 /// Whether a worker answers for what the runtime holds of the pod. A pod that was refused has none, and one that was
 /// released has nothing there.
-fn is_owned(tables: &Tables, uid: &PodUid) -> bool {
+pub(super) fn is_owned(tables: &Tables, uid: &PodUid) -> bool {
     match tables.observed.get(uid) {
         Some(row) => row.stage != Stage::Released,
         None => tables.desired.get(uid).is_some(),

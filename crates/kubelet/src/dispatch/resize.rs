@@ -14,7 +14,6 @@ use decide::pod::{Pod, Rejection};
 use jiff::Timestamp;
 
 use super::{Dispatcher, Handle};
-use crate::tables::Origin;
 use crate::worker::Wanted;
 
 /// Pods that ask for other amounts than were granted to them, and since when.
@@ -72,7 +71,7 @@ impl Dispatcher {
     fn judge_resize(&mut self, uid: &PodUid) -> Option<PendingResize> {
         let handle = self.workers.get(uid)?;
         let others: Vec<&Pod> = self.workers.values().map(|handle| &*handle.pod).collect();
-        let is_static = handle.origin == Origin::File;
+        let is_static = handle.origin.is_static();
         let verdict = allocation::judge(&handle.wanted_pod, &others, &self.node.capacity.borrow(), is_static);
         if verdict.is_ok() {
             let handle = self.workers.get_mut(uid)?;

@@ -6,17 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
+use decide::mirror::{HASH, api_reference};
 use decide::names::PodUid;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, Secret, Toleration};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::{Change, uid_of};
+use super::{Change, FirstSeen, SOURCE, uid_of};
+use crate::clock::Clock;
 use crate::tables::Origin;
 
 /// A manifest above this size is refused; the API server's own limit for an object is 1.5 MiB.
@@ -78,7 +79,8 @@ pub struct FileSource {
 }
 
 /// Reads the files now and each period, until the receiver is gone.
-pub async fn watch_files(source: FileSource, changes: mpsc::Sender<Change>) {
+pub async fn watch_files(source: FileSource, clock: Clock, changes: mpsc::Sender<Change>) {
+    let mut first_seen = FirstSeen::default();
     let mut last_good: BTreeMap<PathBuf, Vec<Pod>> = BTreeMap::new();
     let mut ticks = tokio::time::interval(source.period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -91,8 +93,7 @@ pub async fn watch_files(source: FileSource, changes: mpsc::Sender<Change>) {
                 continue;
             }
         }
-        let pods = last_good.values().flatten();
-        let wanted = pods.filter_map(|pod| Some((uid_of(pod)?, Arc::new(pod.clone())))).collect();
+        let wanted = first_seen.noted(last_good.values().flatten(), clock.now());
         if changes.send(Change::All(Origin::File, wanted)).await.is_err() {
             return;
         }
@@ -216,13 +217,29 @@ pub fn with_identity(mut pod: Pod, path: &Path, source: &FileSource) -> Result<P
     }
     pod.metadata.namespace.get_or_insert_with(|| "default".to_owned());
     let annotations = pod.metadata.annotations.get_or_insert_default();
-    annotations.insert("kubernetes.io/config.source".to_owned(), "file".to_owned());
-    annotations.insert("kubernetes.io/config.hash".to_owned(), uid);
+    annotations.insert(SOURCE.to_owned(), "file".to_owned());
+    annotations.insert(HASH.to_owned(), uid);
     let Some(spec) = &mut pod.spec else {
         return Err(format!("Pod {name}: spec is missing"));
     };
     spec.node_name = Some(source.node_name.clone());
+    if source.name_suffix {
+        if let Some(resource) = api_reference(spec) {
+            return Err(format!("Pod {name}: static pods may not reference {resource}"));
+        }
+        stays_through_taints(spec);
+    }
     Ok(pod)
+}
+
+/// A static pod's mirror is not evicted by a taint of its node.
+fn stays_through_taints(spec: &mut PodSpec) {
+    let (operator, effect) = (Some("Exists".to_owned()), Some("NoExecute".to_owned()));
+    let wanted = Toleration { operator, effect, ..Toleration::default() };
+    let tolerations = spec.tolerations.get_or_insert_default();
+    if !tolerations.contains(&wanted) {
+        tolerations.push(wanted);
+    }
 }
 
 /// Reads the UID a source gave.
@@ -268,6 +285,7 @@ mod tests {
             ("kind: Pod\nspec: {containers: []}\n", "metadata.name is missing"),
             ("kind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: 3}]}\n", "Pod: "),
             ("kind: ConfigMap\n", "it holds no Pod"),
+            (&POD.replace("{containers", "{serviceAccountName: s, containers"), "may not reference serviceaccounts"),
             ("kind: [\n", "document 1"),
         ] {
             let error = check(text).unwrap_err();
@@ -283,7 +301,7 @@ mod tests {
         put(".hidden", "kind: Nonsense");
         let (sender, mut changes) = mpsc::channel(1);
         let files = FileSource { path: folder.path().to_owned(), ..source() };
-        let task = tokio::spawn(watch_files(files, sender));
+        let task = tokio::spawn(watch_files(files, Clock::tokio(), sender));
         let mut names = async || match changes.recv().await.unwrap() {
             Change::All(Origin::File, pods) => {
                 let mut names: Vec<_> = pods.values().filter_map(|pod| pod.metadata.name.clone()).collect();

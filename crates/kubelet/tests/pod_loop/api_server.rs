@@ -1,5 +1,5 @@
 //! An API server for pods and events, called without a network so that time may be paused: list, watch, get, status patch,
-//! delete with preconditions; events created and patched.
+//! delete with preconditions; mirrors created; the node read; events created and patched.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -48,6 +48,8 @@ impl ApiServer {
     pub(crate) fn client(&self) -> kube::Client {
         let routes = Router::new()
             .route("/api/v1/pods", get(list))
+            .route("/api/v1/nodes/{name}", get(read_node))
+            .route("/api/v1/namespaces/{namespace}/pods", post(create))
             .route("/api/v1/namespaces/{namespace}/pods/{name}", get(read).delete(delete))
             .route("/api/v1/namespaces/{namespace}/pods/{name}/status", patch(patch_status))
             .route("/api/v1/namespaces/{namespace}/events", post(create_event))
@@ -217,6 +219,31 @@ async fn list(State(api): State<ApiServer>, Query(query): Query<ListQuery>) -> R
         }
     });
     Response::new(Body::from_stream(lines))
+}
+
+async fn read_node(Path(name): Path<String>) -> Response {
+    let metadata = json!({ "name": name, "uid": "uid-of-the-node" });
+    Json(json!({ "kind": "Node", "apiVersion": "v1", "metadata": metadata })).into_response()
+}
+
+/// As a node may: a mirror, owned by it.
+async fn create(State(api): State<ApiServer>, Json(mut pod): Json<Value>) -> Response {
+    let metadata = &pod["metadata"];
+    let is_mirror = metadata["annotations"]["kubernetes.io/config.mirror"].is_string();
+    if !is_mirror || metadata["ownerReferences"][0]["uid"] != "uid-of-the-node" || pod["spec"]["nodeName"] != "node" {
+        return failure(StatusCode::FORBIDDEN, "Forbidden");
+    }
+    let name = metadata["name"].as_str().unwrap_or_default().to_owned();
+    api.change(|store| {
+        if store.pods.contains_key(&name) {
+            return failure(StatusCode::CONFLICT, "AlreadyExists");
+        }
+        pod["metadata"]["uid"] = format!("uid-{}", store.version).into();
+        pod["status"] = json!({ "phase": "Pending" });
+        store.log.push(format!("create {name}"));
+        store.put(pod);
+        Json(store.pods[&name].clone()).into_response()
+    })
 }
 
 async fn read(State(api): State<ApiServer>, Path((_, name)): Path<(String, String)>) -> Response {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use kubelet::metrics::Metrics;
 use kubelet::objects::Objects;
 use kubelet::pulls::PullOptions;
 use kubelet::sources::Change;
+use kubelet::sources::files::FileSource;
 use kubelet::tables::{ObservedPod, Origin};
 use kubelet::{Kubelet, Setup};
 use serde_json::{Value, json};
@@ -38,6 +40,8 @@ pub(crate) struct Bed {
     began: Instant,
     clock: Clock,
     capacity: watch::Sender<Capacity>,
+    /// Whether it reads what is at [`Bed::manifest`].
+    reads_manifests: bool,
     kubelet: Option<Kubelet>,
     pulls: PullOptions,
     secrets: Vec<Secret>,
@@ -67,6 +71,19 @@ impl Bed {
         bed
     }
 
+    /// A node whose pods come from manifests and from the API server.
+    pub(crate) fn of_manifests(api: &ApiServer) -> Self {
+        let mut bed = Self::without_kubelet();
+        bed.reads_manifests = true;
+        bed.join(api);
+        bed
+    }
+
+    /// Where a manifest of its is.
+    pub(crate) fn manifest(&self, name: &str) -> PathBuf {
+        self.folder.path().join("manifests").join(name)
+    }
+
     pub(crate) fn without_kubelet() -> Self {
         let fake = Fake::new();
         let (runtime, folder) = (fake.client(), tempfile::tempdir().unwrap());
@@ -74,7 +91,18 @@ impl Bed {
         let capacity = watch::Sender::new(capacity);
         let pulls = PullOptions { parallel: Some(4), ..PullOptions::beneath(folder.path()) };
         let (began, clock) = (Instant::now(), Clock::tokio());
-        Self { fake, runtime, folder, began, clock, capacity, kubelet: None, pulls, secrets: Vec::new() }
+        Self {
+            fake,
+            runtime,
+            folder,
+            began,
+            clock,
+            capacity,
+            reads_manifests: false,
+            kubelet: None,
+            pulls,
+            secrets: Vec::new(),
+        }
     }
 
     /// Starts the kubelet, perhaps again.
@@ -99,7 +127,12 @@ impl Bed {
             runtime: self.runtime.clone(),
             by_hand: api.is_none(),
             api,
-            files: None,
+            files: self.reads_manifests.then(|| FileSource {
+                path: self.folder.path().join("manifests"),
+                node_name: "node".into(),
+                name_suffix: true,
+                period: Duration::from_secs(20),
+            }),
             objects: Objects::of_manifest(Vec::new(), self.secrets.clone()),
             root_dir: self.folder.path().to_owned(),
             pod_logs: self.folder.path().join("logs"),

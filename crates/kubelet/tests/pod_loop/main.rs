@@ -17,4 +17,5 @@ mod many;
 mod probes;
 mod pulls;
 mod resize;
+mod static_pods;
 mod stop;
