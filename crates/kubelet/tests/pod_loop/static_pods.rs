@@ -106,9 +106,9 @@ async fn changes(restarted: bool) {
     let second = until_ready(&api).await;
     assert_eq!(second["spec"]["containers"][0]["image"], "web:v2");
     assert_eq!(bed.alive().await.len(), 1);
-    let calls: Vec<_> = bed.fake.changes();
-    let stopped = calls.iter().position(|made| made.call == "StopPodSandbox").unwrap();
-    let next_ran = calls.iter().rposition(|made| made.call == "RunPodSandbox").unwrap();
+    let calls: Vec<_> = bed.fake.calls().into_iter().map(|made| made.call).collect();
+    let stopped = calls.iter().position(|call| *call == "StopPodSandbox").unwrap();
+    let next_ran = calls.iter().rposition(|call| *call == "RunPodSandbox").unwrap();
     assert!(stopped < next_ran, "{calls:?}");
 }
 
