@@ -97,15 +97,16 @@ async fn a_field_that_is_not_supported_is_refused_with_its_reason() -> Result<()
     let manifest = r"
 apiVersion: v1
 kind: Pod
-metadata: {name: probed}
+metadata: {name: partly}
 spec:
   containers:
   - name: main
     image: test.invalid/guests/sleeps:v1
-    livenessProbe: {tcpSocket: {port: 80}}
+    volumeMounts: [{name: data, mountPath: /data, subPath: part}]
+  volumes: [{name: data, emptyDir: {}}]
 ";
     let ended = place.run(&[place.put("pod.yaml", manifest)?]).await?;
-    check(&ended, OUR_FAILURE, &["probed", "PodFeatureUnsupported", "spec.containers[0].livenessProbe"]);
+    check(&ended, OUR_FAILURE, &["partly", "PodFeatureUnsupported", "spec.containers[0].volumeMounts[0].subPath"]);
     Ok(())
 }
 
