@@ -162,17 +162,17 @@ mod tests {
 
     use super::*;
 
-    fn pod(metadata: Value) -> Pod {
+    fn pod(metadata: &Value) -> Pod {
         serde_json::from_value(json!({ "metadata": metadata, "spec": { "containers": [] } })).unwrap()
     }
 
     fn static_pod(hash: &str) -> StaticPod {
         let annotations = json!({ HASH: hash });
-        StaticPod::Wanted(Arc::new(pod(json!({ "name": "a-n", "namespace": "x", "annotations": annotations }))))
+        StaticPod::Wanted(Arc::new(pod(&json!({ "name": "a-n", "namespace": "x", "annotations": annotations }))))
     }
 
     fn mirror(uid: &str, hash: &str) -> Pod {
-        pod(json!({ "name": "a-n", "namespace": "x", "uid": uid, "annotations": { MIRROR: hash, HASH: hash } }))
+        pod(&json!({ "name": "a-n", "namespace": "x", "uid": uid, "annotations": { MIRROR: hash, HASH: hash } }))
     }
 
     fn leaving(mut mirror: Pod) -> Pod {

@@ -24,6 +24,8 @@ struct Store {
     /// One line for each call that changed something, and for each that was refused.
     log: Vec<String>,
     events: Vec<Value>,
+    /// Calls that made or changed an event.
+    event_writes: usize,
     /// Pods that were read one by one.
     reads: usize,
     version: u64,
@@ -117,6 +119,10 @@ impl ApiServer {
 
     pub(crate) fn events(&self) -> Vec<Value> {
         self.store().events.clone()
+    }
+
+    pub(crate) fn event_writes(&self) -> usize {
+        self.store().event_writes
     }
 
     /// As after an hour.
@@ -296,18 +302,24 @@ async fn delete(State(api): State<ApiServer>, Path((_, name)): Path<(String, Str
 }
 
 async fn create_event(State(api): State<ApiServer>, Json(event): Json<Value>) -> Response {
-    api.change(|store| store.events.push(event.clone()));
+    api.change(|store| {
+        store.event_writes += 1;
+        store.events.push(event.clone());
+    });
     Json(event).into_response()
 }
 
 async fn patch_event(State(api): State<ApiServer>, Path((_, name)): Path<(String, String)>, body: Bytes) -> Response {
     let body: Value = serde_json::from_slice(&body).unwrap();
-    api.change(|store| match store.events.iter_mut().find(|event| event["metadata"]["name"] == name.as_str()) {
-        Some(event) => {
-            merge(event, &body);
-            Json(event.clone()).into_response()
+    api.change(|store| {
+        store.event_writes += 1;
+        match store.events.iter_mut().find(|event| event["metadata"]["name"] == name.as_str()) {
+            Some(event) => {
+                merge(event, &body);
+                Json(event.clone()).into_response()
+            }
+            None => failure(StatusCode::NOT_FOUND, "NotFound"),
         }
-        None => failure(StatusCode::NOT_FOUND, "NotFound"),
     })
 }
 

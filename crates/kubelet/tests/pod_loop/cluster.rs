@@ -269,7 +269,7 @@ async fn a_kubelet_that_begins_again_knows_what_its_pods_have_been_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mirrors_of_static_pods_are_left_alone() {
+async fn mirrors_of_static_pods_are_no_pods_to_run() {
     let api = ApiServer::new();
     let bed = Bed::of(&api);
     bed.fake.script().image("web:v1");
