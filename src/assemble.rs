@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::registries::RegistryArgs;
 
 /// Where the runtime half lives and gets its images.
 pub(crate) struct RuntimePlace {
@@ -15,9 +18,7 @@ pub(crate) struct RuntimePlace {
     /// Images and compiled code; shared by any number of runtimes.
     pub(crate) shared_dir: PathBuf,
     pub(crate) layouts: Vec<PathBuf>,
-    pub(crate) insecure_registries: Vec<String>,
-    pub(crate) registry_hosts: Option<PathBuf>,
-    pub(crate) trust_policy: Option<PathBuf>,
+    pub(crate) registries: RegistryArgs,
     pub(crate) node_address: IpAddr,
     pub(crate) pod_addresses: wasm::PodAddressMode,
 }
@@ -34,9 +35,9 @@ pub(crate) async fn open_runtime(place: RuntimePlace) -> anyhow::Result<Arc<wasm
         state_dir: place.state_dir,
         shared_dir: place.shared_dir,
         image_layouts: place.layouts,
-        plain_http_hosts: place.insecure_registries,
-        registry_hosts: place.registry_hosts,
-        trust_policy: place.trust_policy,
+        plain_http_hosts: place.registries.insecure_registry,
+        registry_hosts: place.registries.registry_hosts_dir,
+        trust_policy: place.registries.image_trust_policy,
         node_address: place.node_address,
         pod_address_mode: place.pod_addresses,
         guest_threads: None,
@@ -65,20 +66,24 @@ pub(crate) fn image_store(state: &Path) -> PathBuf {
     state.join("images")
 }
 
-/// Ends at the first SIGTERM or Ctrl-C.
-pub(crate) async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        }
-        // Without a handler, the signal ends the process by itself.
-        Err(error) => {
-            tracing::warn!("no handler for SIGTERM: {error}");
-            drop(tokio::signal::ctrl_c().await);
+/// SIGTERM and Ctrl-C, as they come. One of these listens for as long as it lives: who asks anew for each signal misses
+/// what comes in between.
+pub(crate) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    pub(crate) fn listen() -> anyhow::Result<StopSignals> {
+        let listen = |kind| signal(kind).context("listening for SIGTERM and Ctrl-C");
+        Ok(StopSignals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Ends at the next of them.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }

@@ -20,7 +20,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use image::Store;
 
-use crate::assemble;
+use crate::assemble::{self, StopSignals};
 use crate::terminal::{self, LogFormat};
 
 /// What a command that failed ends with; 2 is clap's, for a command line that is wrong.
@@ -105,9 +105,10 @@ pub(crate) fn run(args: ImageArgs) -> ExitCode {
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let tokio = assemble::tokio_runtime()?;
     let done = tokio.block_on(async {
+        let mut stop = StopSignals::listen()?;
         tokio::select! {
             done = work => done,
-            () = assemble::asked_to_stop() => Err(anyhow::anyhow!("interrupted; what was complete is kept")),
+            () = stop.next() => Err(anyhow::anyhow!("interrupted; what was complete is kept")),
         }
     });
     // Nothing that still runs in the background may hold us up.

@@ -6,6 +6,7 @@
 mod assemble;
 mod image;
 mod node;
+mod registries;
 mod run;
 mod runtime;
 mod terminal;

@@ -27,7 +27,8 @@ use kubelet::tables::View;
 use kubelet::{Kubelet, Setup, node};
 use tokio::sync::watch;
 
-use crate::assemble::{self, RuntimePlace};
+use crate::assemble::{self, RuntimePlace, StopSignals};
+use crate::registries::RegistryArgs;
 use crate::terminal::{self, LogFormat};
 
 /// How long the node object may take before pods are admitted by what the machine alone says.
@@ -70,8 +71,9 @@ async fn run_node(config: Arc<Config>) -> anyhow::Result<()> {
     let host_ips = node::addresses(&config.node);
     let (runtime, embedded) = connect_runtime(&config, &host_ips).await?;
     let mut parts = assemble_kubelet(&config, api, runtime, host_ips).await?;
+    let mut stop = StopSignals::listen()?;
     let result = tokio::select! {
-        () = assemble::asked_to_stop() => Ok(()),
+        () = stop.next() => Ok(()),
         () = parts.kubelet.broken() => Err(anyhow::anyhow!("a task of the pods' half broke; the lines above say which")),
         _ = parts.tasks.join_next() => Err(anyhow::anyhow!("a task of the node broke; the lines above say which")),
     };
@@ -94,9 +96,11 @@ async fn connect_runtime(
                 state_dir: config.root_dir.join("runtime"),
                 shared_dir: config.root_dir.clone(),
                 layouts: config.images.layouts.clone(),
-                insecure_registries: config.images.insecure_registries.clone(),
-                registry_hosts: config.images.registry_hosts.clone(),
-                trust_policy: config.images.trust_policy.clone(),
+                registries: RegistryArgs {
+                    insecure_registry: config.images.insecure_registries.clone(),
+                    registry_hosts_dir: config.images.registry_hosts.clone(),
+                    image_trust_policy: config.images.trust_policy.clone(),
+                },
                 node_address: *host_ips.first().context("this machine has no address for pods; --node-ip gives one")?,
                 pod_addresses: wasm::PodAddressMode::Auto,
             };

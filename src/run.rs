@@ -32,7 +32,8 @@ use kubelet::tables::Origin;
 use kubelet::{Kubelet, Setup};
 use tokio::sync::watch;
 
-use crate::assemble::{self, RuntimePlace};
+use crate::assemble::{self, RuntimePlace, StopSignals};
+use crate::registries::RegistryArgs;
 use crate::terminal::{self, LogFormat};
 use screen::Screen;
 use target::Target;
@@ -63,15 +64,8 @@ pub(crate) struct RunArgs {
     /// An OCI layout, or a tar archive of one or of docker save, to look for images in before any registry (repeatable)
     #[arg(long, value_name = "PATH", env = "WASKLET_IMAGE_LAYOUT")]
     image_layout: Vec<PathBuf>,
-    /// A registry, HOST or HOST:PORT, that is spoken to over plain HTTP (repeatable)
-    #[arg(long, value_name = "HOST")]
-    insecure_registry: Vec<String>,
-    /// A directory of containerd's hosts.toml files: mirrors, certificate authorities, client certificates
-    #[arg(long, value_name = "DIR")]
-    registry_hosts_dir: Option<PathBuf>,
-    /// Which images need whose signature: keys or identities by image pattern (see docs/registries.md)
-    #[arg(long, value_name = "FILE")]
-    image_trust_policy: Option<PathBuf>,
+    #[command(flatten)]
+    registries: RegistryArgs,
     /// Where images and compiled code are kept between runs
     #[arg(
         long,
@@ -112,9 +106,7 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
         state_dir: place.path().join("runtime"),
         shared_dir: state,
         layouts,
-        insecure_registries: args.insecure_registry.clone(),
-        registry_hosts: args.registry_hosts_dir.clone(),
-        trust_policy: args.image_trust_policy.clone(),
+        registries: args.registries.clone(),
         node_address: args.node_ip,
         pod_addresses: wasm::PodAddressMode::Host,
     })
@@ -122,6 +114,7 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let client = cri::Client::new(cri::in_memory(runtime.routes()));
     let kubelet = start_kubelet(args, place.path(), client.clone(), &target);
 
+    let mut stop = StopSignals::listen()?;
     let pods: BTreeMap<_, _> =
         target.manifest.pods.iter().filter_map(|pod| Some((files::uid(pod)?, Arc::new(pod.clone())))).collect();
     kubelet.changes().send(Change::All(Origin::File, pods)).await.context("starting the pod")?;
@@ -133,7 +126,7 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
         target.manifest.pods.len(),
         target.one_shot,
     );
-    let stopped = screen.until_ended(assemble::asked_to_stop()).await;
+    let stopped = screen.until_ended(stop.next()).await;
     kubelet.changes().send(Change::All(Origin::File, BTreeMap::new())).await.context("stopping the pod")?;
     let code = match stopped {
         screen::Ended::ByItself => {
@@ -146,7 +139,7 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
             terminal::say("wasklet: stopping; once more to stop at once");
             tokio::select! {
                 () = screen.until_gone() => screen.exit_code(),
-                () = assemble::asked_to_stop() => ExitCode::from(130),
+                () = stop.next() => ExitCode::from(130),
             }
         }
         screen::Ended::CannotRun => ExitCode::from(125),

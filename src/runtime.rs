@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::assemble::{self, RuntimePlace};
+use crate::assemble::{self, RuntimePlace, StopSignals};
+use crate::registries::RegistryArgs;
 use crate::terminal::{self, LogFormat};
 
 /// What guests get to end by themselves when the runtime does.
@@ -32,15 +33,8 @@ pub(crate) struct RuntimeArgs {
     /// An OCI layout, or a tar archive of one or of docker save, to look for images in before any registry (repeatable)
     #[arg(long, value_name = "PATH", env = "WASKLET_IMAGE_LAYOUT")]
     image_layout: Vec<PathBuf>,
-    /// A registry, HOST or HOST:PORT, that is spoken to over plain HTTP (repeatable)
-    #[arg(long, value_name = "HOST")]
-    insecure_registry: Vec<String>,
-    /// A directory of containerd's hosts.toml files: mirrors, certificate authorities, client certificates
-    #[arg(long, value_name = "DIR")]
-    registry_hosts_dir: Option<PathBuf>,
-    /// Which images need whose signature: keys or identities by image pattern (see docs/registries.md)
-    #[arg(long, value_name = "FILE")]
-    image_trust_policy: Option<PathBuf>,
+    #[command(flatten)]
+    registries: RegistryArgs,
     /// The node's own address: that of pods on the host's network, and of all pods where no route can be added
     #[arg(long, value_name = "IP")]
     node_ip: Option<IpAddr>,
@@ -54,15 +48,14 @@ pub(crate) fn run(args: RuntimeArgs) -> anyhow::Result<ExitCode> {
             state_dir: state.clone(),
             shared_dir: state,
             layouts: args.image_layout,
-            insecure_registries: args.insecure_registry,
-            registry_hosts: args.registry_hosts_dir,
-            trust_policy: args.image_trust_policy,
+            registries: args.registries,
             node_address: args.node_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             pod_addresses: wasm::PodAddressMode::Auto,
         };
         let runtime = assemble::open_runtime(place).await?;
         tracing::info!(socket = %args.listen.display(), "serving CRI");
-        let served = cri::serve_unix(&args.listen, runtime.routes(), assemble::asked_to_stop()).await;
+        let mut stop = StopSignals::listen()?;
+        let served = cri::serve_unix(&args.listen, runtime.routes(), async move { stop.next().await }).await;
         // Guests end with us; how they ended is recorded, and the podCIDR's route goes.
         runtime.shutdown(STOP_GRACE).await;
         served.with_context(|| format!("serving CRI on {}", args.listen.display()))?;

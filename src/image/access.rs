@@ -11,20 +11,15 @@ use anyhow::{Context, bail};
 use decide::keyring::{DockerConfig, Keyring, Source};
 use image::{Credentials, PullerOptions, Reference, Registries, RegistryOptions, Store, TrustPolicy};
 
+use crate::registries::RegistryArgs;
+
 /// Bytes; the longest password or token that is read.
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
 
 #[derive(clap::Args, Clone)]
 pub(super) struct AccessArgs {
-    /// A registry, HOST or HOST:PORT, that is spoken to over plain HTTP (repeatable)
-    #[arg(long, value_name = "HOST")]
-    insecure_registry: Vec<String>,
-    /// A directory of containerd's hosts.toml files: mirrors, certificate authorities, client certificates
-    #[arg(long, value_name = "DIR")]
-    registry_hosts_dir: Option<PathBuf>,
-    /// Which images need whose signature: keys or identities by image pattern (see docs/registries.md)
-    #[arg(long, value_name = "FILE")]
-    image_trust_policy: Option<PathBuf>,
+    #[command(flatten)]
+    registries: RegistryArgs,
     /// The user's name for the registry [default: the login of ~/.docker/config.json, if there is one]
     #[arg(long, short, value_name = "NAME", requires = "password_stdin")]
     username: Option<String>,
@@ -37,17 +32,17 @@ impl AccessArgs {
     pub(super) fn puller_options(&self, store: Store, layouts: Vec<PathBuf>) -> anyhow::Result<PullerOptions> {
         Ok(PullerOptions {
             layouts,
-            plain_http: self.insecure_registry.clone(),
-            hosts_directory: self.registry_hosts_dir.clone(),
-            trust: self.image_trust_policy.as_deref().map(TrustPolicy::read).transpose()?.map(Arc::new),
+            plain_http: self.registries.insecure_registry.clone(),
+            hosts_directory: self.registries.registry_hosts_dir.clone(),
+            trust: self.registries.image_trust_policy.as_deref().map(TrustPolicy::read).transpose()?.map(Arc::new),
             ..PullerOptions::new(store)
         })
     }
 
     pub(super) fn registries(&self) -> Registries {
         Registries::new(RegistryOptions {
-            plain_http: self.insecure_registry.clone(),
-            hosts_directory: self.registry_hosts_dir.clone(),
+            plain_http: self.registries.insecure_registry.clone(),
+            hosts_directory: self.registries.registry_hosts_dir.clone(),
             ..RegistryOptions::default()
         })
     }

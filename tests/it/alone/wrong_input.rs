@@ -5,43 +5,31 @@ use anyhow::Result;
 use crate::bed::guests::wat;
 use crate::bed::place::Place;
 use crate::bed::ports;
-use crate::bed::process::{Ended, Process, WASKLET, command};
+use crate::bed::process::{Process, WASKLET, command};
 
 /// What docker and podman give for a failure of their own.
 const OUR_FAILURE: i32 = 125;
 /// What clap gives for a wrong command line.
 const WRONG_USAGE: i32 = 2;
 
-#[track_caller]
-fn check(ended: &Ended, code: i32, words: &[&str]) {
-    assert_eq!(ended.code, code, "{ended:?}");
-    for word in words {
-        assert!(ended.stderr.contains(word), "{word:?} is not in {}", ended.stderr);
-    }
-    assert!(ended.stdout.is_empty(), "a complaint on standard output: {}", ended.text());
-    for noise in ["panicked", "stack backtrace", "RUST_BACKTRACE", "ServiceError", "Status {"] {
-        assert!(!ended.stderr.contains(noise), "{noise:?} is in {}", ended.stderr);
-    }
-}
-
 #[tokio::test]
 async fn a_file_that_is_no_guest_is_refused_by_name() -> Result<()> {
     let place = Place::new().await?;
     let missing = place.run(&["./missing.wasm"]).await?;
-    check(&missing, OUR_FAILURE, &["./missing.wasm", "no such file"]);
+    missing.complains(OUR_FAILURE, &["./missing.wasm", "no such file"]);
 
     let text = place.run(&[place.put("notes.wasm", "these are notes")?]).await?;
-    check(&text, OUR_FAILURE, &["notes.wasm", "neither a manifest", "nor WebAssembly"]);
+    text.complains(OUR_FAILURE, &["notes.wasm", "neither a manifest", "nor WebAssembly"]);
 
     let empty = place.run(&[place.put("empty.wasm", "")?]).await?;
-    check(&empty, OUR_FAILURE, &["empty.wasm", "nor WebAssembly"]);
+    empty.complains(OUR_FAILURE, &["empty.wasm", "nor WebAssembly"]);
 
     let truncated = place.run(&[place.put("half.wasm", wat::truncated())?]).await?;
-    check(&truncated, OUR_FAILURE, &["half"]);
+    truncated.complains(OUR_FAILURE, &["half"]);
 
     let foreign = place.run(&[place.put("foreign.wasm", wat::unknown_import())?]).await?;
     let import = unknown_import();
-    check(&foreign, OUR_FAILURE, &["foreign", &import.0, &import.1]);
+    foreign.complains(OUR_FAILURE, &["foreign", &import.0, &import.1]);
     Ok(())
 }
 
@@ -57,18 +45,17 @@ fn unknown_import() -> (String, String) {
 async fn a_wrong_command_line_is_refused_with_the_way_out() -> Result<()> {
     let place = Place::new().await?;
     let guest = place.put("guest.wasm", wat::prints_and_exits("never\n", 0))?;
-    check(&place.run(&[&guest, "--no-such-flag"]).await?, WRONG_USAGE, &["--no-such-flag", "Usage"]);
-    check(
-        &place.run(&[&guest, "--volume", "/nowhere/at/all:/x"]).await?,
-        WRONG_USAGE,
-        &["--volume", "/nowhere/at/all"],
-    );
-    check(&place.run(&[&guest, "--publish", "eighty:80"]).await?, WRONG_USAGE, &["--publish", "eighty"]);
-    check(&place.run(&[&guest, "--env", "NOT_SET_ANYWHERE"]).await?, WRONG_USAGE, &["--env", "NOT_SET_ANYWHERE"]);
+    place.run(&[&guest, "--no-such-flag"]).await?.complains(WRONG_USAGE, &["--no-such-flag", "Usage"]);
+    place
+        .run(&[&guest, "--volume", "/nowhere/at/all:/x"])
+        .await?
+        .complains(WRONG_USAGE, &["--volume", "/nowhere/at/all"]);
+    place.run(&[&guest, "--publish", "eighty:80"]).await?.complains(WRONG_USAGE, &["--publish", "eighty"]);
+    place.run(&[&guest, "--env", "NOT_SET_ANYWHERE"]).await?.complains(WRONG_USAGE, &["--env", "NOT_SET_ANYWHERE"]);
 
     let mut no_command = command(WASKLET);
     no_command.arg("jump").stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    check(&Process::start(no_command).await?.ended().await?, WRONG_USAGE, &["jump"]);
+    Process::start(no_command).await?.ended().await?.complains(WRONG_USAGE, &["jump"]);
     Ok(())
 }
 
@@ -77,17 +64,17 @@ async fn a_manifest_that_is_no_pod_is_refused_by_document() -> Result<()> {
     let place = Place::new().await?;
     let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: many}\n";
     let ended = place.run(&[place.put("deployment.yaml", deployment)?]).await?;
-    check(&ended, OUR_FAILURE, &["deployment.yaml", "document 1", "Deployment"]);
+    ended.complains(OUR_FAILURE, &["deployment.yaml", "document 1", "Deployment"]);
 
     let ended = place.run(&[place.put("broken.yaml", "kind: Pod\nmetadata: [\n")?]).await?;
-    check(&ended, OUR_FAILURE, &["broken.yaml"]);
+    ended.complains(OUR_FAILURE, &["broken.yaml"]);
 
     let misspelt = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: 3}]}\n";
     let ended = place.run(&[place.put("misspelt.yaml", misspelt)?]).await?;
-    check(&ended, OUR_FAILURE, &["misspelt.yaml", "document 1", "Pod"]);
+    ended.complains(OUR_FAILURE, &["misspelt.yaml", "document 1", "Pod"]);
 
     let ended = place.run(&[place.path("missing.yaml")]).await?;
-    check(&ended, OUR_FAILURE, &["missing.yaml"]);
+    ended.complains(OUR_FAILURE, &["missing.yaml"]);
     Ok(())
 }
 
@@ -106,7 +93,7 @@ spec:
   volumes: [{name: data, emptyDir: {}}]
 ";
     let ended = place.run(&[place.put("pod.yaml", manifest)?]).await?;
-    check(&ended, OUR_FAILURE, &["partly", "PodFeatureUnsupported", "spec.containers[0].volumeMounts[0].subPath"]);
+    ended.complains(OUR_FAILURE, &["partly", "PodFeatureUnsupported", "spec.containers[0].volumeMounts[0].subPath"]);
     Ok(())
 }
 
@@ -117,9 +104,9 @@ async fn an_image_that_is_nowhere_is_named() -> Result<()> {
     let registry = format!("127.0.0.1:{}", ports::free()?);
     let image = format!("{registry}/nobody/nothing:v1");
     let ended = place.run(&["--insecure-registry", &registry, &image]).await?;
-    check(&ended, OUR_FAILURE, &["RegistryUnavailable", &image, "Connection refused"]);
+    ended.complains(OUR_FAILURE, &["RegistryUnavailable", &image, "Connection refused"]);
 
     let ended = place.run(&["Not An Image"]).await?;
-    check(&ended, OUR_FAILURE, &["Not An Image"]);
+    ended.complains(OUR_FAILURE, &["Not An Image"]);
     Ok(())
 }

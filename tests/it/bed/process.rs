@@ -81,6 +81,19 @@ impl fmt::Debug for Ended {
 }
 
 impl Ended {
+    /// Ended with `code` and a complaint that has these words, and nothing that only its authors understand.
+    #[track_caller]
+    pub(crate) fn complains(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "{self:?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is not in {}", self.stderr);
+        }
+        assert!(self.stdout.is_empty(), "a complaint on standard output: {}", self.text());
+        for noise in ["panicked", "stack backtrace", "RUST_BACKTRACE", "ServiceError", "Status {"] {
+            assert!(!self.stderr.contains(noise), "{noise:?} is in {}", self.stderr);
+        }
+    }
+
     /// Standard output as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
