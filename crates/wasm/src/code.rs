@@ -23,6 +23,7 @@ use wasmtime::{Engine, InstancePre, UnknownImportError};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::p3::bindings as p3;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::engine::{EngineError, Engines, Profile};
 use crate::wasi::Host;
@@ -36,29 +37,36 @@ const SIZE_LIMIT_BYTES: u64 = 512 << 20;
 pub enum Kind {
     /// A core module with `_start`, using `wasi_snapshot_preview1`.
     CommandP1,
+    /// A core module with `_initialize` and no `_start`: a library whose functions are called one by one.
+    ReactorP1,
     /// A component exporting `wasi:cli/run@0.2`.
     CommandP2,
     /// A component exporting `wasi:cli/run@0.3`.
     CommandP3,
     /// A component exporting `wasi:http/incoming-handler@0.2`: we listen, it answers.
     HttpP2,
+    /// A component exporting `wasi:http/handler@0.3`: the same.
+    HttpP3,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::CommandP1, Kind::CommandP2, Kind::CommandP3, Kind::HttpP2];
+    const ALL: [Kind; 6] =
+        [Kind::CommandP1, Kind::ReactorP1, Kind::CommandP2, Kind::CommandP3, Kind::HttpP2, Kind::HttpP3];
 
     /// Whether it is served over HTTP rather than run.
     #[must_use]
     pub fn is_http(self) -> bool {
-        matches!(self, Kind::HttpP2)
+        matches!(self, Kind::HttpP2 | Kind::HttpP3)
     }
 
     fn tag(self) -> &'static str {
         match self {
             Kind::CommandP1 => "p1",
+            Kind::ReactorP1 => "p1-reactor",
             Kind::CommandP2 => "p2",
             Kind::CommandP3 => "p3",
             Kind::HttpP2 => "http",
+            Kind::HttpP3 => "http-p3",
         }
     }
 }
@@ -112,12 +120,6 @@ pub enum CodeError {
         /// What was looked for and what is there.
         detail: String,
     },
-    /// It answers HTTP as WASI 0.3 has it.
-    #[error("answers HTTP as WASI 0.3 has it, which is not supported yet: it exports {interface}")]
-    Wasi03 {
-        /// The exported interface.
-        interface: String,
-    },
     /// It needs threads.
     #[error("needs threads, which are not supported: it uses {what}")]
     Threads {
@@ -162,9 +164,11 @@ pub struct Code {
 /// The ready-to-instantiate form of each kind.
 pub(crate) enum Prepared {
     CommandP1(InstancePre<Host>),
+    ReactorP1(InstancePre<Host>),
     CommandP2(CommandPre<Host>),
     CommandP3(p3::CommandPre<Host>),
     HttpP2(ProxyPre<Host>),
+    HttpP3(ServicePre<Host>),
 }
 
 impl Code {
@@ -315,8 +319,8 @@ impl Engines {
         let started = std::time::Instant::now();
         let engine = self.engine(kind);
         let compiled = match kind {
-            Kind::CommandP1 => engine.precompile_module(&bytes),
-            Kind::CommandP2 | Kind::CommandP3 | Kind::HttpP2 => engine.precompile_component(&bytes),
+            Kind::CommandP1 | Kind::ReactorP1 => engine.precompile_module(&bytes),
+            Kind::CommandP2 | Kind::CommandP3 | Kind::HttpP2 | Kind::HttpP3 => engine.precompile_component(&bytes),
         };
         let compiled = compiled.map_err(CodeError::Compile)?;
         self.codes.compilations.fetch_add(1, Ordering::Relaxed);
@@ -327,9 +331,10 @@ impl Engines {
 
     fn prepare(&self, kind: Kind, file: &Verified) -> Result<Prepared, CodeError> {
         match kind {
-            Kind::CommandP1 => {
+            Kind::CommandP1 | Kind::ReactorP1 => {
                 let module = map::module(&self.on_demand.engine, file).map_err(CodeError::Load)?;
-                Ok(Prepared::CommandP1(self.modules.instantiate_pre(&module).map_err(unknown_import)?))
+                let linked = self.modules.instantiate_pre(&module).map_err(unknown_import)?;
+                Ok(if kind == Kind::CommandP1 { Prepared::CommandP1(linked) } else { Prepared::ReactorP1(linked) })
             }
             Kind::CommandP2 => {
                 let component = map::component(&self.on_demand.engine, file).map_err(CodeError::Load)?;
@@ -342,14 +347,19 @@ impl Engines {
                 Ok(Prepared::CommandP3(p3::CommandPre::new(linked).map_err(no_entry_point)?))
             }
             Kind::HttpP2 => self.prepare_http(file),
+            Kind::HttpP3 => {
+                let component = map::component(&self.concurrent.engine, file).map_err(CodeError::Load)?;
+                let linked = self.concurrent.components.instantiate_pre(&component).map_err(unknown_import)?;
+                Ok(Prepared::HttpP3(ServicePre::new(linked).map_err(no_entry_point)?))
+            }
         }
     }
 
     /// Whose code a kind of guest has.
     fn engine(&self, kind: Kind) -> &Engine {
         match kind {
-            Kind::CommandP1 | Kind::CommandP2 | Kind::HttpP2 => &self.on_demand.engine,
-            Kind::CommandP3 => &self.concurrent.engine,
+            Kind::CommandP1 | Kind::ReactorP1 | Kind::CommandP2 | Kind::HttpP2 => &self.on_demand.engine,
+            Kind::CommandP3 | Kind::HttpP3 => &self.concurrent.engine,
         }
     }
 
@@ -379,9 +389,11 @@ impl Prepared {
     fn kind(&self) -> Kind {
         match self {
             Prepared::CommandP1(_) => Kind::CommandP1,
+            Prepared::ReactorP1(_) => Kind::ReactorP1,
             Prepared::CommandP2(_) => Kind::CommandP2,
             Prepared::CommandP3(_) => Kind::CommandP3,
             Prepared::HttpP2(_) => Kind::HttpP2,
+            Prepared::HttpP3(_) => Kind::HttpP3,
         }
     }
 }

@@ -216,16 +216,22 @@ pub fn start(engines: &Arc<Engines>, spec: GuestSpec) -> Result<Guest, StartErro
     let (tasks, requests) = (TaskTracker::new(), TaskTracker::new());
     let handler = StopHandler::new(ground.clone(), &streams, termination.of_a_command());
     let mut listening = None;
-    let run: BoxFuture<'static, Exit> = match ground.code.prepared() {
-        Prepared::HttpP2(proxy) if export::named(&args).is_none() => {
+    let handler_of_requests = match ground.code.prepared() {
+        _ if export::named(&args).is_some() => None,
+        Prepared::HttpP2(proxy) => Some(http::Handler::P2(proxy.clone())),
+        Prepared::HttpP3(service) => Some(http::Handler::P3(service.clone())),
+        Prepared::CommandP1(_) | Prepared::ReactorP1(_) | Prepared::CommandP2(_) | Prepared::CommandP3(_) => None,
+    };
+    let run: BoxFuture<'static, Exit> = match handler_of_requests {
+        Some(of_requests) => {
             let (surroundings, termination) = (Arc::clone(&ground.surroundings), termination.clone());
             let served =
                 http::Served { args, surroundings, streams, port: spec.http_port, termination: termination.clone() };
-            let server = http::prepare(engines, proxy.clone(), served, Arc::clone(&ground.metering), requests.clone())?;
+            let server = http::prepare(engines, of_requests, served, Arc::clone(&ground.metering), requests.clone())?;
             listening = Some(server.address());
             stop::server(server.serve(), termination, handler).boxed()
         }
-        _ => {
+        None => {
             let program = Program::of(&ground.code, &args)?;
             let (metering, heard) = (Arc::clone(&ground.metering), termination.clone());
             let run = command::prepare(program, &args, &ground.surroundings, streams, metering, heard)?;

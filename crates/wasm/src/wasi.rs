@@ -211,13 +211,13 @@ pub(crate) fn link_components(engine: &Engine) -> wasmtime::Result<ComponentLink
     Ok(linker)
 }
 
-/// The linker of components of WASI 0.3, which also has all of 0.2: one guest uses both. Of 0.3 it has no sockets and no
-/// HTTP yet, as neither would go by the pod's view of the network; a guest that imports them is refused by their names.
+/// The linker of components of WASI 0.3, which also has all of 0.2: one guest uses both.
 pub(crate) fn link_concurrent(engine: &Engine) -> wasmtime::Result<ComponentLinker<Host>> {
     let mut linker = link_components(engine)?;
     wasmtime_wasi::p3::cli::add_to_linker(&mut linker)?;
     wasmtime_wasi::p3::clocks::add_to_linker(&mut linker)?;
     wasmtime_wasi::p3::filesystem::add_to_linker(&mut linker)?;
     wasmtime_wasi::p3::random::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     Ok(linker)
 }

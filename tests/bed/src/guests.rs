@@ -103,6 +103,9 @@ pub fn build_wat(out: &Path) -> Result<Vec<Built>> {
         ("http-echoes", wat::http_echoes()),
         ("http-is-silent", wat::http_is_silent()),
         ("http-traps", wat::http_traps()),
+        ("http-03-answers", wat::http_03_answers(200, "hello over WASI 0.3\n")),
+        ("http-03-echoes", wat::http_03_echoes()),
+        ("reactor", wat::reactor(false)),
     ];
     guests.iter().map(|(name, wasm)| packed(out, &test_reference(name), wasm)).collect()
 }

@@ -19,6 +19,7 @@ use crate::wasi::{Host, Stdio, Surroundings};
 /// What is run.
 pub(super) enum Program {
     Module(InstancePre<Host>),
+    Reactor(InstancePre<Host>),
     Component(CommandPre<Host>),
     Concurrent(p3::CommandPre<Host>),
     Function(Function),
@@ -82,10 +83,15 @@ impl Program {
         }
         match code.prepared() {
             Prepared::CommandP1(module) => Ok(Self::Module(module.clone())),
+            Prepared::ReactorP1(module) => Ok(Self::Reactor(module.clone())),
             Prepared::CommandP2(component) => Ok(Self::Component(component.clone())),
             Prepared::CommandP3(component) => Ok(Self::Concurrent(component.clone())),
             Prepared::HttpP2(proxy) => match CommandPre::new(proxy.instance_pre().clone()) {
                 Ok(component) => Ok(Self::Component(component)),
+                Err(_) => Err(Refusal::no_command(code.prepared())),
+            },
+            Prepared::HttpP3(service) => match p3::CommandPre::new(service.instance_pre().clone()) {
+                Ok(component) => Ok(Self::Concurrent(component)),
                 Err(_) => Err(Refusal::no_command(code.prepared())),
             },
         }
@@ -93,7 +99,7 @@ impl Program {
 
     fn engine(&self) -> &Engine {
         match self {
-            Program::Module(module) => module.module().engine(),
+            Program::Module(module) | Program::Reactor(module) => module.module().engine(),
             Program::Component(component) => component.engine(),
             Program::Concurrent(component) => component.engine(),
             Program::Function(function) => function.engine(),
@@ -109,6 +115,14 @@ impl Program {
                 let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
                 start.call_async(&mut store, ()).await?;
                 Ok(Ended::with(0))
+            }
+            Program::Reactor(module) => {
+                let instance = module.instantiate_async(&mut store).await?;
+                let initialize = instance.get_typed_func::<(), ()>(&mut store, "_initialize")?;
+                initialize.call_async(&mut store, ()).await?;
+                // It can begin; each of its functions is called in an instance of its own, so nothing is kept of this one.
+                drop(store);
+                std::future::pending().await
             }
             Program::Component(component) => {
                 let command = component.instantiate_async(&mut store).await?;

@@ -87,6 +87,9 @@ impl Ground {
         let ExecSpec { code, args, streams } = spec;
         let code = code.as_ref().unwrap_or(&self.code);
         let program = Program::of(code, &args).map_err(ExecError::Refused)?;
+        if matches!(program, Program::Reactor(_)) {
+            return Err(ExecError::Refused(Refusal::no_command(code.prepared())));
+        }
         let metering = Arc::clone(&self.metering);
         let run = command::prepare(program, &args, &self.surroundings, streams, metering, termination)
             .map_err(ExecError::Start)?;

@@ -28,10 +28,8 @@ pub(crate) fn named(args: &[String]) -> Option<&str> {
 /// Why what the arguments name cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// An HTTP handler that is no command too.
-    #[error(
-        "this guest answers HTTP and has no command that could be run; #NAME calls an exported function: {exports}"
-    )]
+    /// It has no entry point for a command: it answers HTTP, or is called function by function.
+    #[error("this guest has no command that could be run; #NAME calls an exported function: {exports}")]
     NoCommand {
         /// What can be called.
         exports: String,
@@ -110,7 +108,7 @@ impl Function {
         let exports = exports(code);
         let export = select(&exports, name)?;
         match (&export.signature, code) {
-            (Signature::Core(signature), Prepared::CommandP1(module)) => Ok(Self::Core {
+            (Signature::Core(signature), Prepared::CommandP1(module) | Prepared::ReactorP1(module)) => Ok(Self::Core {
                 module: module.clone(),
                 name: export.function.clone(),
                 arguments: export.arguments(words, signature.params(), wasm_wave::from_str)?,
@@ -240,17 +238,18 @@ fn told(value: &component::Val) -> wasmtime::Result<Returned> {
 
 fn linked(code: &Prepared) -> Option<&component::InstancePre<Host>> {
     match code {
-        Prepared::CommandP1(_) => None,
+        Prepared::CommandP1(_) | Prepared::ReactorP1(_) => None,
         Prepared::CommandP2(command) => Some(command.instance_pre()),
         Prepared::CommandP3(command) => Some(command.instance_pre()),
         Prepared::HttpP2(proxy) => Some(proxy.instance_pre()),
+        Prepared::HttpP3(service) => Some(service.instance_pre()),
     }
 }
 
 /// What can be called, in the order of the binary.
 fn exports(code: &Prepared) -> Vec<Export> {
     match code {
-        Prepared::CommandP1(module) => of_module(module.module()),
+        Prepared::CommandP1(module) | Prepared::ReactorP1(module) => of_module(module.module()),
         _ => linked(code).map(|linked| of_component(linked.component())).unwrap_or_default(),
     }
 }

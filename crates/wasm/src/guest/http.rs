@@ -8,7 +8,10 @@
 //! client that leaves before its answer began ends its instance; one that leaves later is seen by the guest as a
 //! closed stream. Only HTTP/1.1 is spoken. Nothing is retried.
 
+mod p3;
+
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -28,11 +31,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use wasmtime::Store;
+use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::{Exit, OutputSink, StartError, Stdin, Streams, Termination};
 use crate::engine::Engines;
@@ -61,8 +65,26 @@ pub(super) struct Server {
     _everywhere: Everywhere,
 }
 
+/// What answers requests.
+#[derive(Clone)]
+pub(super) enum Handler {
+    /// `wasi:http/incoming-handler@0.2`.
+    P2(ProxyPre<Host>),
+    /// `wasi:http/handler@0.3`.
+    P3(ServicePre<Host>),
+}
+
+impl Handler {
+    fn engine(&self) -> &Engine {
+        match self {
+            Self::P2(proxy) => proxy.engine(),
+            Self::P3(service) => service.engine(),
+        }
+    }
+}
+
 struct Shared {
-    proxy: ProxyPre<Host>,
+    handler: Handler,
     args: Vec<String>,
     surroundings: Arc<Surroundings>,
     stdout: OutputSink,
@@ -92,7 +114,7 @@ pub(super) struct Served {
 /// Binds the listener and opens each mount once, so that what cannot work fails here and not in every request.
 pub(super) fn prepare(
     engines: &Engines,
-    proxy: ProxyPre<Host>,
+    handler: Handler,
     served: Served,
     metering: Arc<Metering>,
     tracker: TaskTracker,
@@ -105,7 +127,7 @@ pub(super) fn prepare(
     let bound = bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|source| StartError::Listen { address, source })?;
     let shared = Shared {
-        proxy,
+        handler,
         args,
         surroundings,
         stdout,
@@ -226,7 +248,16 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, _place: OwnedSemapho
 type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 /// The guest's answer to one request: a response, or the error it chose.
-type Answer = Result<Response<HyperOutgoingBody>, ErrorCode>;
+type Answer<E> = Result<Response<HyperOutgoingBody>, E>;
+
+/// What one request holds while it runs.
+struct Running {
+    turn: Turn,
+    /// How the request is called in the log.
+    line: String,
+    stdio: Stdio,
+    polls: PollCount,
+}
 
 impl Shared {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<HyperOutgoingBody> {
@@ -240,13 +271,13 @@ impl Shared {
         }
     }
 
-    /// Runs the request in a task of its own, because a guest may go on after its answer began.
+    /// Runs the request in an instance of its own.
     async fn run(self: Arc<Self>, request: Request<Incoming>, turn: Turn) -> Response<HyperOutgoingBody> {
         let line = format!("{} {}", request.method(), request.uri().path());
         let stdio = self.stdio();
         let polls = PollCount::default();
         let mut store = match self.host(&stdio) {
-            Ok(host) => Store::new(self.proxy.engine(), host),
+            Ok(host) => Store::new(self.handler.engine(), host),
             Err(error) => {
                 stdio.error.write_line(&format!("{line}: {error}")).await;
                 return plain(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be run\n");
@@ -254,20 +285,48 @@ impl Shared {
         };
         store.limiter(|host| &mut host.memory);
         yield_at_ticks(&mut store, &polls);
+        let running = Running { turn, line, stdio, polls };
+        match self.handler.clone() {
+            Handler::P2(proxy) => self.run_p2(proxy, store, request, running).await,
+            Handler::P3(service) => {
+                let Some(request) = p3::addressed(request) else { return nameless() };
+                let (answer, answered) = oneshot::channel();
+                let task = self.begin(p3::handle(service, store, request, answer), running);
+                response(answered, task).await
+            }
+        }
+    }
+
+    async fn run_p2(
+        self: Arc<Self>,
+        proxy: ProxyPre<Host>,
+        mut store: Store<Host>,
+        request: Request<Incoming>,
+        running: Running,
+    ) -> Response<HyperOutgoingBody> {
         let (answer, answered) = oneshot::channel();
         let mut http = store.data_mut().http();
-        let Ok(incoming) = http.new_incoming_request(Scheme::Http, request) else {
-            return plain(StatusCode::BAD_REQUEST, "the request names no host\n");
-        };
+        let Ok(incoming) = http.new_incoming_request(Scheme::Http, request) else { return nameless() };
         let Ok(outparam) = http.new_response_outparam(answer) else {
             return plain(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be run\n");
         };
-
-        let (proxy, shared) = (self.proxy.clone(), Arc::clone(&self));
         let handle = async move {
             let instance = proxy.instantiate_async(&mut store).await?;
             instance.wasi_http_incoming_handler().call_handle(&mut store, incoming, outparam).await
         };
+        let task = self.begin(handle, running);
+        response::<ErrorCode>(answered, task).await
+    }
+
+    /// Runs an instance in a task of its own, because a guest may go on after its answer began. Until then the task lives
+    /// and dies with this client's patience.
+    fn begin(
+        self: &Arc<Self>,
+        handle: impl Future<Output = wasmtime::Result<()>> + Send + 'static,
+        running: Running,
+    ) -> AbortOnDropHandle<StatusCode> {
+        let Running { turn, line, stdio, polls } = running;
+        let shared = Arc::clone(self);
         let work = async move {
             let ended = AssertUnwindSafe(handle).catch_unwind().await;
             let status = shared.judge(ended, &line, &stdio).await;
@@ -283,9 +342,7 @@ impl Shared {
                 status = work => status,
             }
         });
-        // Until the answer begins, the task lives and dies with this client's patience.
-        let task = AbortOnDropHandle::new(task);
-        response(answered, task).await
+        AbortOnDropHandle::new(task)
     }
 
     /// What the end of a request's instance means; the status is for a client that has no answer yet.
@@ -339,8 +396,8 @@ fn is_crowded(error: &wasmtime::Error) -> bool {
 }
 
 /// The guest's answer, or what its end without one means.
-async fn response(
-    answered: oneshot::Receiver<Answer>,
+async fn response<E: std::fmt::Debug>(
+    answered: oneshot::Receiver<Answer<E>>,
     task: AbortOnDropHandle<StatusCode>,
 ) -> Response<HyperOutgoingBody> {
     match answered.await {
@@ -359,6 +416,10 @@ async fn response(
             plain(status, "the guest ended without an answer\n")
         }
     }
+}
+
+fn nameless() -> Response<HyperOutgoingBody> {
+    plain(StatusCode::BAD_REQUEST, "the request names no host\n")
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<HyperOutgoingBody> {

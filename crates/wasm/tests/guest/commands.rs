@@ -1,11 +1,14 @@
 //! Commands: arguments, environment, standard streams, and every way to end.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use testbed::guests::wat;
 use tokio::sync::mpsc;
+use wasm::code::Kind;
 use wasm::guest::{Exit, Stdin};
 
-use crate::node::{PATIENCE, Setup, compile};
+use crate::node::{PATIENCE, Setup, compile, until};
 
 #[tokio::test]
 async fn a_p1_command_prints_and_ends_with_its_exact_code() {
@@ -51,6 +54,23 @@ async fn standard_input_is_read_to_its_end() {
         assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Code(0), "one\ntwo\n"));
         assert_eq!(Setup::of(&wasm).await.run().await.stdout, "", "no input is the end of input");
     }
+}
+
+#[tokio::test]
+async fn a_library_begins_and_stays_until_it_is_asked_to_end_and_one_that_cannot_begin_traps() {
+    let wasm = wat::reactor(false);
+    assert_eq!(compile(&wasm).await.unwrap().kind(), Kind::ReactorP1);
+    let running = Setup::of(&wasm).await.start();
+    until("it has begun", || running.guest.usage().cpu > Duration::ZERO).await;
+    assert_eq!(running.guest.exit(), None);
+    running.guest.request_stop(PATIENCE);
+    assert_eq!(running.exited().await, Exit::Stopped);
+
+    let bad = Setup::of(&wat::reactor(true)).await.run().await;
+    assert!(matches!(bad.exit, Exit::Trap { .. }), "{bad:?}");
+    let words = ["#add", "1", "2"].map(str::to_owned).to_vec();
+    let called = Setup::of(&wasm).await.with(|spec| spec.args = words).run().await;
+    assert_eq!((called.exit, called.stdout.as_str()), (Exit::Code(0), "4\n"));
 }
 
 #[tokio::test]

@@ -1,10 +1,14 @@
 //! Commands of WASI 0.3.
 
+use std::time::Duration;
+
 use testbed::guests::wat;
+use tokio::io::AsyncWriteExt;
 use wasm::code::Kind;
 use wasm::guest::Exit;
 
-use crate::node::{Setup, compile};
+use crate::http::{connect, get, read_until, rest, serve};
+use crate::node::{PATIENCE, Setup, compile, until};
 
 #[tokio::test]
 async fn a_command_of_wasi_03_runs_to_its_end() {
@@ -30,12 +34,43 @@ async fn a_command_of_wasi_03_that_sleeps_is_killed() {
 }
 
 #[tokio::test]
+async fn a_handler_of_wasi_03_answers_each_request_and_goes_on_after_its_answer_began() {
+    let wasm = wat::http_03_answers(201, "hello from WASI 0.3\n");
+    assert_eq!(compile(&wasm).await.unwrap().kind(), Kind::HttpP3);
+    let (running, address) = serve(&wasm).await;
+    for _ in 0..3 {
+        let answer = get(address).await;
+        assert!(answer.starts_with("HTTP/1.1 201 ") && answer.contains("hello from WASI 0.3\n"), "{answer}");
+    }
+    assert!(running.guest.usage().cpu > Duration::ZERO);
+    until("all instances are gone", || running.guest.usage().memory_bytes == 0).await;
+    running.guest.request_stop(PATIENCE);
+    assert_eq!(running.exited().await, Exit::Code(0));
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways_through_a_handler_of_wasi_03() {
+    let (_running, address) = serve(&wat::http_03_echoes()).await;
+    let mut stream = connect(address).await;
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: pod\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    stream.write_all(b"5\r\nfirst\r\n").await.unwrap();
+    read_until(&mut stream, "first").await;
+    stream.write_all(b"6\r\nsecond\r\n0\r\n\r\n").await.unwrap();
+    read_until(&mut stream, "second").await;
+}
+
+#[tokio::test]
+async fn what_a_handler_of_wasi_03_is_not_told_it_is_not_asked() {
+    let (_running, address) = serve(&wat::http_03_echoes()).await;
+    let mut stream = connect(address).await;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    assert!(rest(stream).await.starts_with("HTTP/1.0 400 "));
+}
+
+#[tokio::test]
 async fn what_of_wasi_03_would_not_keep_to_the_pods_network_is_refused_by_name() {
     let sockets = r#"(component (import "wasi:sockets/ip-name-lookup@0.3.0" (instance (export "x" (func))))
         (instance) (export "wasi:cli/run@0.3.0" (instance 1)))"#;
     let refused = compile(&::wat::parse_str(sockets).unwrap()).await.err().expect("it is refused").to_string();
     assert!(refused.contains("wasi:sockets/ip-name-lookup@0.3.0"), "{refused}");
-    let http = r#"(component (instance) (export "wasi:http/handler@0.3.0" (instance 0)))"#;
-    let refused = compile(&::wat::parse_str(http).unwrap()).await.err().expect("it is refused").to_string();
-    assert!(refused.contains("wasi:http/handler@0.3.0"), "{refused}");
 }

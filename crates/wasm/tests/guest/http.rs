@@ -12,32 +12,32 @@ use wasm::wasi::network::Protocol;
 
 use crate::node::{PATIENCE, Running, Setup, free_port, mapped, pod, until};
 
-async fn serve(wasm: &[u8]) -> (Running, SocketAddr) {
+pub(crate) async fn serve(wasm: &[u8]) -> (Running, SocketAddr) {
     let running = Setup::of(wasm).await.with(|spec| spec.http_port = 8080).start();
     let address = running.guest.listening().expect("an HTTP guest listens");
     (running, address)
 }
 
-async fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.expect("the guest listens")
 }
 
 /// All that comes until the other side closes.
-async fn rest(mut stream: TcpStream) -> String {
+pub(crate) async fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
     read.expect("the answer ends").expect("the answer is whole");
     String::from_utf8(answer).unwrap()
 }
 
-async fn get(address: SocketAddr) -> String {
+pub(crate) async fn get(address: SocketAddr) -> String {
     let mut stream = connect(address).await;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n").await.unwrap();
     rest(stream).await
 }
 
 /// Reads until the text has come.
-async fn read_until(stream: &mut TcpStream, text: &str) {
+pub(crate) async fn read_until(stream: &mut TcpStream, text: &str) {
     let mut answer = String::new();
     while !answer.contains(text) {
         let mut piece = [0; 1024];

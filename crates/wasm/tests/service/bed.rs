@@ -277,6 +277,7 @@ fn pack_guests(layout: &Path) {
         ("handles-stop", wat::handles_stop()),
         ("stores", wat::stores()),
         ("run-03-sleeps", wat::concurrent_sleeps()),
+        ("reactor", wat::reactor(false)),
         ("unknown-import", wat::unknown_import()),
         ("http", wat::http_answers(200, "hello over http\n")),
         ("shows-itself", guests::shows_itself()),

@@ -51,6 +51,17 @@ async fn a_modules_functions_are_called_by_name() {
 }
 
 #[tokio::test]
+async fn a_librarys_functions_are_called_beside_it_each_after_its_own_beginning() {
+    let node = Node::new().await;
+    let pod = node.pod("library").await;
+    let id = pod.start("main", "reactor", |_| {}).await;
+    assert_eq!(run(&node, &id, &["#add", "40", "2"]).await, says(0, "43\n", ""));
+    let (code, _, stderr) = run(&node, &id, &["add", "40", "2"]).await;
+    assert_eq!(code, 126);
+    assert!(stderr.contains("no command that could be run") && stderr.contains("add"), "{stderr}");
+}
+
+#[tokio::test]
 async fn a_components_functions_are_called_by_interface_and_with_types() {
     let node = Node::new().await;
     let pod = node.pod("component").await;
@@ -87,7 +98,7 @@ async fn a_guest_without_a_command_says_so() {
     let id = pod.start("main", "http-health", |config| config.annotations = serves_on(port)).await;
     let (code, _, stderr) = run(&node, &id, &["cat", "/etc/hostname"]).await;
     assert_eq!(code, 126);
-    assert!(stderr.contains("answers HTTP") && stderr.contains("#liveness"), "{stderr}");
+    assert!(stderr.contains("no command") && stderr.contains("#liveness"), "{stderr}");
 }
 
 #[tokio::test]

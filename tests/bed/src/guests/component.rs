@@ -29,8 +29,11 @@ const OURS: [(&str, &str); 2] = [
 /// Proposals that guests written by hand use; several packages, each in braces, in one text.
 const PROPOSALS: &str = include_str!("../../../guests/wit/stores.wit");
 
-/// The entry point of WASI 0.3.
-const RUN_03: &str = include_str!("../../../guests/wit/run-0.3.wit");
+/// What guests written by hand use of WASI 0.3.
+const WASI_03: [(&str, &str); 2] = [
+    ("run-0.3.wit", include_str!("../../../guests/wit/run-0.3.wit")),
+    ("http-0.3.wit", include_str!("../../../guests/wit/http-0.3.wit")),
+];
 
 /// What guests written by hand may import, and what they export. Imports that one does not use are left out.
 const GUESTS: &str = "
@@ -51,6 +54,10 @@ world concurrent {
     include imports;
     export wasi:cli/run@0.3.0;
     export add: func(a: u32, b: u32) -> u32;
+}
+world http-03 {
+    import wasi:http/types@0.3.0;
+    export wasi:http/handler@0.3.0;
 }
 world stop-handler {
     include command;
@@ -130,7 +137,9 @@ pub(super) fn of_world(mut core: Vec<u8>, world: &str) -> Result<Vec<u8>> {
     }
     let nested = format!("package test:proposals;\n{PROPOSALS}");
     resolve.push_source("stores.wit", &nested).context("read stores.wit")?;
-    resolve.push_source("run-0.3.wit", RUN_03).context("read run-0.3.wit")?;
+    for (name, text) in WASI_03 {
+        resolve.push_source(name, text).with_context(|| format!("read {name}"))?;
+    }
     let package = resolve.push_source("guests.wit", GUESTS).context("read the guests' worlds")?;
     let world = resolve.select_world(&[package], Some(world))?;
     embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)?;

@@ -177,6 +177,27 @@ pub fn http_echoes() -> Vec<u8> {
     http(include_str!("../../../guests/wat/http-echo.wat"))
 }
 
+/// [`http_answers`] as WASI 0.3 has it (`wasi:http/handler@0.3`); the text is written once the answer has begun.
+#[must_use]
+pub fn http_03_answers(status: u16, text: &str) -> Vec<u8> {
+    let source = filled(include_str!("../../../guests/wat/http-03-answer.wat"), text);
+    of_world(&source.replace("@STATUS@", &status.to_string()), "http-03")
+}
+
+/// [`http_echoes`] as WASI 0.3 has it.
+#[must_use]
+pub fn http_03_echoes() -> Vec<u8> {
+    of_world(include_str!("../../../guests/wat/http-03-echo.wat"), "http-03")
+}
+
+/// A core module that is a library (`_initialize`) and exports `add`, which gives 1 more than the sum of two numbers. One
+/// that `fails` traps as it begins.
+#[must_use]
+pub fn reactor(fails: bool) -> Vec<u8> {
+    let initialize = if fails { "(unreachable)" } else { "" };
+    assemble(&include_str!("../../../guests/wat/reactor.wat").replace("@INITIALIZE@", initialize))
+}
+
 /// A component that takes every request and never answers, sleeping meanwhile.
 #[must_use]
 pub fn http_is_silent() -> Vec<u8> {
@@ -284,6 +305,9 @@ mod tests {
         for guest in [http_answers(200, "hello\n"), http_echoes(), http_is_silent(), http_traps()] {
             check_world(&guest, &["wasi:http/incoming-handler@0.2"]);
         }
+        for guest in [http_03_answers(200, "hello\n"), http_03_echoes()] {
+            check_world(&guest, &["wasi:http/handler@0.3"]);
+        }
     }
 
     #[test]
@@ -303,6 +327,7 @@ mod tests {
     #[test]
     fn bad_guests_are_bad_in_the_way_they_say() {
         check(&unknown_import(), CORE);
+        check(&reactor(true), CORE);
         let truncated = truncated();
         assert_eq!(&truncated[..8], b"\0asm\x01\0\0\0");
         assert!(wasmparser::validate(&truncated).is_err());
