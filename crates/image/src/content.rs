@@ -53,6 +53,14 @@ pub struct Blob {
     pub size_bytes: u64,
 }
 
+impl Spin {
+    /// The blob of this digest, if the application was pushed with it.
+    #[must_use]
+    pub fn blob(&self, digest: &Digest) -> Option<&Blob> {
+        self.layers.iter().find(|blob| blob.digest == *digest)
+    }
+}
+
 impl Content {
     /// The binary of an image that is nothing else.
     #[must_use]

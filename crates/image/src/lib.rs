@@ -8,6 +8,7 @@
 //! - [`inspect`]: what a wasm binary is, and what it may reach
 //! - [`pack`]: a wasm binary as a CNCF wasm OCI artifact, or with files as an ordinary image, written to an OCI layout
 //! - [`Content`]: what an image is made of: a wasm binary, files around one ([`Rootfs`]), or a Spin application
+//! - [`spin`]: what a Spin application is made of, from its locked form
 //! - [`Store`]: blobs by digest, unpacked files and the table of images, shared by processes
 //! - [`Puller`]: from layouts and registries into the store
 //! - [`Registries`]: pushing, and whatever else is asked of registries
@@ -24,6 +25,7 @@ mod pull;
 mod reference;
 mod registry;
 mod rootfs;
+pub mod spin;
 mod store;
 mod trust;
 

@@ -13,7 +13,6 @@ mod layout;
 mod make;
 mod select;
 mod signed;
-mod spin;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

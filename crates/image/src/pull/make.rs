@@ -3,15 +3,16 @@
 //! The media types said what kind of image it is; the content has the last word. Equal chains of layers are unpacked
 //! once, however many ask at one time.
 
+use super::Inner;
 use super::config::Configured;
 use super::error::{Part, PullError};
 use super::select::Refusal;
-use super::{Inner, spin};
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Manifest};
 use crate::reference::Reference;
 use crate::registry::MANIFEST_BYTES_MAX;
 use crate::rootfs::{self, UnpackError, UnpackLimits};
+use crate::spin;
 use crate::store::{ImageId, Made, Store, StoreError};
 
 const WASM_MAGIC: &[u8; 4] = b"\0asm";
@@ -38,7 +39,7 @@ impl Inner {
         let name = spin::name(&content).map_err(|problem| PullError::Corrupt {
             image: image.clone(),
             part: Part::Layer(locked_app.digest),
-            problem,
+            problem: problem.to_string(),
         })?;
         let others = manifest.layers.iter().filter(|layer| layer.digest != locked_app.digest);
         let layers = others.map(|layer| (layer.digest, layer.media_type.clone())).collect();
