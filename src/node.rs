@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use decide::admission::Capacity;
+use decide::parse::is_extended_resource;
 use decide::pod::Resources;
 use decide::quantity;
 use k8s_openapi::api::core::v1::Node;
@@ -244,8 +245,11 @@ fn capacity_of(node: &Node, max_pods: u64) -> Capacity {
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
     let said = |name: &str| allocatable.and_then(|resources| resources.get(name)).map(|quantity| quantity.0.as_str());
     let whole = |name: &str| said(name).and_then(|text| quantity::whole(text).ok());
+    let names = allocatable.into_iter().flatten().map(|(name, _)| name);
+    let extended = names.filter(|name| is_extended_resource(name));
     Capacity {
         pods: whole("pods").unwrap_or(max_pods),
+        extended: extended.filter_map(|name| Some((name.clone(), whole(name)?))).collect(),
         allocatable: Resources {
             cpu_millis: said("cpu").and_then(|text| quantity::millis(text).ok()),
             memory_bytes: whole("memory"),

@@ -10,6 +10,7 @@ mod images;
 mod kubelet_api;
 mod network;
 mod node;
+mod preemption;
 mod private_images;
 mod probes;
 mod refusal;

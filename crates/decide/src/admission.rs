@@ -1,14 +1,18 @@
 //! Whether this node takes a pod, given those it has: the last check before anything is done for it.
 //!
-//! Comes in: the pod, the node's other pods, what the node has. Goes out: yes, or a rejection in the kubelet's words.
-//! What no wasklet node runs was refused before, by `parse`.
+//! Comes in: the pod, the node's other pods, what the node has. Goes out: yes, yes once others have ended for it, or a
+//! rejection in the kubelet's words. What no wasklet node runs was refused before, by `parse`.
 
 mod affinity;
+mod preemption;
 #[cfg(test)]
 mod tests;
 
+pub use preemption::Preemption;
+
 use crate::plan::Phase;
 use crate::pod::{Pod, Port, Rejection, Resources};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -19,42 +23,58 @@ pub struct Capacity {
     pub pods: u64,
     /// What all of them may ask for together; absent is not counted.
     pub allocatable: Resources,
+    /// The extended resources that the Node object lists, as `example.com/dongle`, in whole units.
+    pub extended: BTreeMap<String, u64>,
     /// The node's name.
     pub node_name: String,
     /// The node's labels.
     pub labels: BTreeMap<String, String>,
 }
 
-/// Whether a node of `capacity` that has `others` takes `pod` too.
+/// Whether a node of `capacity` that has `others` takes `pod` too: at once, or, being critical, once others have ended
+/// for it.
 ///
 /// # Errors
 /// It does not; the rejection says what is short.
-pub fn admit(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<(), Rejection> {
-    let others = others.iter().filter(|other| other.uid != pod.uid && !has_ended(other));
-    let others: Vec<&Pod> = others.copied().collect();
+pub fn admit(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<Option<Preemption>, Rejection> {
+    let others = those_that_count(pod, others);
     operating_system(pod, capacity)?;
-    placement(pod, capacity)?;
-    host_ports(pod, &others)?;
-    resources(pod, &others, capacity)
+    let short = shortages(pod, &others, capacity);
+    let fits_otherwise = placement(pod, capacity).and_then(|()| host_ports(pod, &others));
+    match short.first() {
+        None => fits_otherwise.map(|()| None),
+        // No room would help a pod that is in the wrong place, so nobody ends for it.
+        Some(_) if pod.is_critical() => {
+            fits_otherwise?;
+            preemption::choose(pod, &others, &short).map(Some)
+        }
+        Some(first) => Err(first.rejection()),
+    }
 }
 
 /// What a node of `capacity` that has `others` is short of for `pod`, if anything.
 #[must_use]
 pub fn shortage(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Option<Rejection> {
+    let short = shortages(pod, &those_that_count(pod, others), capacity);
+    short.first().map(Shortage::rejection)
+}
+
+fn those_that_count<'a>(pod: &Pod, others: &[&'a Pod]) -> Vec<&'a Pod> {
     let others = others.iter().filter(|other| other.uid != pod.uid && !has_ended(other));
-    resources(pod, &others.copied().collect::<Vec<_>>(), capacity).err()
+    others.copied().collect()
 }
 
 fn has_ended(pod: &Pod) -> bool {
     pod.api.status.as_ref().is_some_and(|status| Phase::terminal(status).is_some())
 }
 
+/// The kubelet asks the pod's own label here; a selector is the placement's business.
 fn operating_system(pod: &Pod, capacity: &Capacity) -> Result<(), Rejection> {
     let label = "kubernetes.io/os";
-    match (pod.node_selector.get(label), capacity.labels.get(label)) {
+    match (pod.labels.get(label), capacity.labels.get(label)) {
         (Some(wanted), Some(is)) if wanted != is => Err(Rejection {
             reason: "PodOSSelectorNodeLabelDoesNotMatch".into(),
-            message: format!("the pod selects nodes with {label}={wanted}, and this one has {label}={is}"),
+            message: format!("Failed to admit pod as the `{label}` label doesn't match node label"),
         }),
         _ => Ok(()),
     }
@@ -98,31 +118,64 @@ fn clash(one: &Port, other: &Port) -> bool {
         && (everywhere(one.host_ip) || everywhere(other.host_ip) || one.host_ip == other.host_ip)
 }
 
-fn resources(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<(), Rejection> {
+/// A resource of which there is not enough: its Kubernetes name, and how much of it in thousandths (`cpu`) or whole units.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shortage {
+    resource: Cow<'static, str>,
+    requested: u64,
+    used: u64,
+    capacity: u64,
+}
+
+impl Shortage {
+    /// By how much there is too little.
+    fn missing(&self) -> u64 {
+        self.requested.saturating_add(self.used).saturating_sub(self.capacity)
+    }
+
+    fn rejection(&self) -> Rejection {
+        let Shortage { resource, requested, used, capacity } = self;
+        let amounts = format!("requested: {requested}, used: {used}, capacity: {capacity}");
+        Rejection {
+            reason: format!("OutOf{resource}").into(),
+            message: format!("Node didn't have enough resource: {resource}, {amounts}"),
+        }
+    }
+}
+
+/// In the kubelet's order: pods, CPU, memory, storage, then extended resources. Of those only what the node lists counts:
+/// others are the cluster's to hand out.
+fn shortages(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Vec<Shortage> {
     let wanted = pod.requests();
     let used = others.iter().map(|other| other.requests()).fold(Resources::default(), Resources::plus);
     let has = &capacity.allocatable;
     let pods = u64::try_from(others.len()).unwrap_or(u64::MAX);
-    let checks = [
-        ("pods", "OutOfpods", Some(1), Some(pods), Some(capacity.pods)),
-        ("cpu", "OutOfcpu", wanted.cpu_millis, used.cpu_millis, has.cpu_millis),
-        ("memory", "OutOfmemory", wanted.memory_bytes, used.memory_bytes, has.memory_bytes),
+    let own = [
+        ("pods", Some(1), Some(pods), Some(capacity.pods)),
+        ("cpu", wanted.cpu_millis, used.cpu_millis, has.cpu_millis),
+        ("memory", wanted.memory_bytes, used.memory_bytes, has.memory_bytes),
         (
             "ephemeral-storage",
-            "OutOfephemeral-storage",
             wanted.ephemeral_storage_bytes,
             used.ephemeral_storage_bytes,
             has.ephemeral_storage_bytes,
         ),
     ];
-    for (name, reason, wanted, used, has) in checks {
-        let (wanted, used) = (wanted.unwrap_or(0), used.unwrap_or(0));
+    let own = own.map(|(name, wanted, used, has)| (Cow::from(name), wanted.unwrap_or(0), used.unwrap_or(0), has));
+    let extended = pod.extended_requests().into_iter().map(|(name, wanted)| {
+        let used = others.iter().map(|other| other.request(&name)).fold(0, u64::saturating_add);
+        let has = capacity.extended.get(&name).copied();
+        (Cow::from(name), wanted, used, has)
+    });
+    let short = own.into_iter().chain(extended).filter_map(|(resource, requested, used, capacity)| {
+        let capacity = capacity?;
         // A pod that asks for nothing fits everywhere.
-        if let Some(has) = has.filter(|has| wanted > 0 && wanted.saturating_add(used) > *has) {
-            let amounts = format!("requested: {wanted}, used: {used}, capacity: {has}");
-            let message = format!("Node didn't have enough resource: {name}, {amounts}");
-            return Err(Rejection { reason: reason.into(), message });
-        }
-    }
-    Ok(())
+        (requested > 0 && requested.saturating_add(used) > capacity).then_some(Shortage {
+            resource,
+            requested,
+            used,
+            capacity,
+        })
+    });
+    short.collect()
 }

@@ -178,14 +178,14 @@ fn resizable(pod: &api::Pod) -> impl Iterator<Item = &api::Container> {
 ///
 /// # Errors
 /// It cannot, now or ever.
-pub fn judge(wanted: &Pod, others: &[&Pod], capacity: &Capacity, is_static: bool) -> Result<(), PendingResize> {
+pub fn judge(wanted: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<(), PendingResize> {
     let pending = |reason, message: String| PendingResize {
         reason,
         message,
         generation: wanted.generation,
         wanted: Allocation::of(&wanted.api),
     };
-    if is_static {
+    if wanted.is_static {
         let message = "In-place resize of static-pods is not supported";
         return Err(pending(PendingReason::Infeasible, message.into()));
     }
@@ -211,6 +211,6 @@ pub fn judge(wanted: &Pod, others: &[&Pod], capacity: &Capacity, is_static: bool
 pub fn precedence(wanted: &Pod, granted: &Pod, waits_since: Timestamp) -> impl Ord + use<> {
     let (new, old) = (wanted.requests(), granted.requests());
     let grows = new.cpu_millis > old.cpu_millis || new.memory_bytes > old.memory_bytes;
-    let priority = wanted.api.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
+    let priority = wanted.priority().unwrap_or(0);
     (grows, std::cmp::Reverse(priority), qos::class(granted) != QosClass::Guaranteed, waits_since)
 }

@@ -2,8 +2,10 @@
 
 use crate::names::{ContainerId, ContainerName, ImageId, SandboxId};
 use crate::observed::{Exit, Instance, Sandbox};
+use crate::plan::Phase;
 use crate::pod::{Enforced, Pod, ProbeKind, Rejection};
 use crate::time::Timestamp;
+use k8s_openapi::api::core::v1 as api;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ pub enum Event {
     Removed,
     /// The node's admission has decided (see `admission`).
     Admission(Result<(), Rejection>),
+    /// The node ends the pod before its time.
+    Evicted(Eviction),
     /// A full list of what the runtime holds for this pod.
     Runtime(RuntimeView),
     /// An action has ended.
@@ -24,6 +28,40 @@ pub enum Event {
     ReferencesChanged,
     /// Time has passed (`Plan::wake_at`).
     Tick,
+}
+
+/// Why the node ends a pod before its time: the pod is Failed for it once nothing of it runs, and the condition
+/// `DisruptionTarget` says so from the beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    /// `status.reason`, and the reason of the Event.
+    pub reason: &'static str,
+    /// `status.message`, and the message of the condition and of the Event.
+    pub message: &'static str,
+}
+
+impl Eviction {
+    /// A critical pod needs the room.
+    pub const PREEMPTED: Eviction =
+        Eviction { reason: "Preempting", message: "Preempted in order to admit critical pod" };
+
+    /// The one that a published status tells of, if it was begun and not carried through.
+    pub(crate) fn remembered(status: &api::PodStatus) -> Option<Self> {
+        let begun = |one: &&api::PodCondition| is_disruption(one) && one.status == "True";
+        let condition = status.conditions.iter().flatten().find(begun)?;
+        let known = [Eviction::PREEMPTED].into_iter().find(|known| condition.message.as_deref() == Some(known.message));
+        known.filter(|_| Phase::terminal(status).is_none())
+    }
+}
+
+/// The type of the condition of a pod that is ended before its time, which others may write, too…
+pub(crate) const DISRUPTION_TARGET: &str = "DisruptionTarget";
+/// …and its reason where the node does.
+pub(crate) const TERMINATION_BY_KUBELET: &str = "TerminationByKubelet";
+
+/// Whether the condition is this node's word on an eviction of its own.
+pub(crate) fn is_disruption(condition: &api::PodCondition) -> bool {
+    condition.type_ == DISRUPTION_TARGET && condition.reason.as_deref() == Some(TERMINATION_BY_KUBELET)
 }
 
 /// What the runtime holds for one pod: all of it, at one point in time.

@@ -16,7 +16,7 @@ pub(crate) use restart_all::{CONDITION as RESTARTING_ALL_CONDITION, REMOVED, RES
 pub(crate) use seed::SCHEME;
 
 use crate::backoff::Streak;
-use crate::event::{Failure, Image};
+use crate::event::{Eviction, Failure, Image};
 use crate::names::{ContainerId, ContainerName, SandboxId};
 use crate::plan::{Action, Plan, Stage, Task, TaskKind};
 use crate::pod::{Enforced, Rejection};
@@ -40,6 +40,8 @@ pub struct Observed {
     pub admission: Admission,
     /// Why and since when the pod is going, if it is.
     pub ending: Option<Ending>,
+    /// Why the node ends it before its time, if it does.
+    pub evicted: Option<Eviction>,
     /// The pod's volumes.
     pub volumes: VolumeState,
     /// The sandboxes the runtime holds, oldest first.
@@ -329,6 +331,7 @@ impl Observed {
             synced: false,
             admission: Admission::Undecided,
             ending: None,
+            evicted: Eviction::remembered(&status),
             volumes: VolumeState::Unknown,
             sandboxes: Vec::new(),
             containers: seed::containers(&status, now),

@@ -105,9 +105,10 @@ fn read(api: &Arc<api::Pod>) -> Result<Pod, Rejection> {
         enable_service_links: spec.enable_service_links.unwrap_or(true),
         runtime_class: spec.runtime_class_name.clone().filter(|class| !class.is_empty()),
         readiness_gates: spec.readiness_gates.iter().flatten().map(|gate| gate.condition_type.clone()).collect(),
-        overhead: resources(spec.overhead.as_ref(), "spec.overhead")?,
+        overhead: resources(spec.overhead.as_ref(), "spec.overhead")?.0,
         network: network(spec)?,
         warnings: warnings(remarks),
+        is_static: false,
         pending_resize: None,
         api: Arc::clone(api),
     })
@@ -239,19 +240,34 @@ fn is_dns_label(text: &str) -> bool {
     !text.is_empty() && text.len() <= 63 && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
-/// Amounts of the resources this node has.
-fn resources(amounts: Option<&BTreeMap<String, Quantity>>, place: &str) -> Result<Resources, Rejection> {
-    let mut read = Resources::default();
+/// Amounts of the resources every node has, and of extended ones by their names.
+fn resources(
+    amounts: Option<&BTreeMap<String, Quantity>>,
+    place: &str,
+) -> Result<(Resources, BTreeMap<String, u64>), Rejection> {
+    let (mut read, mut extended) = (Resources::default(), BTreeMap::new());
     for (name, Quantity(text)) in amounts.into_iter().flatten() {
         let wrong = |error| invalid(format!("{place}[{name}]: {error}"));
         match name.as_str() {
             "cpu" => read.cpu_millis = Some(quantity::millis(text).map_err(wrong)?),
             "memory" => read.memory_bytes = Some(quantity::whole(text).map_err(wrong)?),
             "ephemeral-storage" => read.ephemeral_storage_bytes = Some(quantity::whole(text).map_err(wrong)?),
-            _ => return Err(unsupported_value(place, name, "cpu, memory or ephemeral-storage")),
+            name if is_extended_resource(name) => {
+                extended.insert(name.to_owned(), quantity::whole(text).map_err(wrong)?);
+            }
+            _ => {
+                let instead = "cpu, memory, ephemeral-storage or an extended resource";
+                return Err(unsupported_value(place, name, instead));
+            }
         }
     }
-    Ok(read)
+    Ok((read, extended))
+}
+
+/// Whether a resource is one that a cluster's operators add, such as `example.com/dongle`, and none of Kubernetes' own.
+#[must_use]
+pub fn is_extended_resource(name: &str) -> bool {
+    name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
 }
 
 /// Whatever becomes part of a path on the node must be one plain part of it.

@@ -86,6 +86,9 @@ pub struct Pod {
     pub network: Network,
     /// What the pod asks for and wasklet does without, to be said in Events when the pod is admitted.
     pub warnings: Vec<crate::report::Report>,
+    /// Whether it comes from the node's own manifests. Only who knows its source can say: an annotation can be forged, so
+    /// `parse` says no.
+    pub is_static: bool,
     /// What the source wants of amounts and the node has not granted. The amounts in here, also those of the object, are
     /// the granted ones.
     pub pending_resize: Option<PendingResize>,
@@ -93,7 +96,22 @@ pub struct Pod {
     pub api: Arc<api::Pod>,
 }
 
+/// The least priority of a critical pod: that of the class `system-cluster-critical`.
+const CRITICAL_PRIORITY: i32 = 2_000_000_000;
+
 impl Pod {
+    /// `spec.priority`, which the API server fills in for each of its pods.
+    #[must_use]
+    pub fn priority(&self) -> Option<i32> {
+        self.api.spec.as_ref().and_then(|spec| spec.priority)
+    }
+
+    /// Whether the node makes room for it by ending others: static pods, and those of the system's priority classes.
+    #[must_use]
+    pub fn is_critical(&self) -> bool {
+        self.is_static || self.priority().is_some_and(|priority| priority >= CRITICAL_PRIORITY)
+    }
+
     /// Every container, whatever its role: those of `initContainers`, the main ones, the ephemeral ones.
     pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
         self.init_containers.iter().chain(&self.containers).chain(&self.ephemeral_containers)

@@ -151,6 +151,9 @@ fn phase(
         return (Phase::Failed, Some(rejection.reason.clone().into_owned()), Some(rejection_message(rejection)));
     }
     let by_containers = || statuses.map_or(Phase::Pending, |statuses| phase::by_containers(pod, statuses, over));
+    if let Some(eviction) = observed.evicted.as_ref().filter(|_| over) {
+        return (Phase::Failed, Some(eviction.reason.into()), Some(eviction.message.into()));
+    }
     if matches!(course, Course::WindDown { because: Because::DeadlineExceeded, .. }) {
         let phase = if over { Phase::Failed } else { by_containers() };
         let message = "Pod was active on the node longer than the specified deadline";

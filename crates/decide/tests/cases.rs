@@ -8,7 +8,7 @@
 mod world;
 
 use decide::admission::Capacity;
-use decide::event::{Event, Failure};
+use decide::event::{Event, Eviction, Failure};
 use decide::pod::{Rejection, Resources};
 use decide::time::after;
 use serde::Deserialize;
@@ -53,6 +53,8 @@ enum Step {
     Delete { grace: i64 },
     /// No source knows the pod any more.
     Removed {},
+    /// A critical pod needs the room.
+    Preempt {},
     /// A ConfigMap or Secret of the pod changed.
     ReferencesChanged {},
     /// The newest sandbox dies.
@@ -91,6 +93,7 @@ fn take(world: &mut World, step: Step) {
         Step::Uses { memory_bytes } => world.runtime.memory_used = memory_bytes,
         Step::Delete { grace } => world.delete(grace),
         Step::Removed {} => world.happen(Event::Removed),
+        Step::Preempt {} => world.happen(Event::Evicted(Eviction::PREEMPTED)),
         Step::ReferencesChanged {} => world.happen(Event::ReferencesChanged),
         Step::SandboxDies {} => {
             world.runtime.sandbox_dies(world.now);

@@ -4,7 +4,7 @@
 
 mod world;
 
-use decide::event::{Event, Failure};
+use decide::event::{Event, Eviction, Failure};
 use decide::names::{ContainerId, ContainerName};
 use decide::observed::{InstanceState, PostStart, PreStop};
 use decide::plan::{Action, Phase, Plan, Stage, Task};
@@ -43,6 +43,8 @@ enum Happening {
     Resized(u8),
     Deleted(u8),
     Removed,
+    /// The node ends the pod before its time.
+    Evicted,
     /// The kubelet starts anew; of what was in flight, some was done and some was not.
     KubeletRestarts(Vec<bool>),
 }
@@ -64,6 +66,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (1..4_u8).prop_map(Happening::Resized),
         1 => (0..40_u8).prop_map(Happening::Deleted),
         1 => Just(Happening::Removed),
+        1 => Just(Happening::Evicted),
         1 => prop::collection::vec(any::<bool>(), 4).prop_map(Happening::KubeletRestarts),
     ]
 }
@@ -198,6 +201,7 @@ impl Watched {
                 self.removed = true;
                 world.happen(Event::Removed);
             }
+            Happening::Evicted => world.happen(Event::Evicted(Eviction::PREEMPTED)),
             Happening::KubeletRestarts(done) => {
                 if self.removed {
                     return;

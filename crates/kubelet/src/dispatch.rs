@@ -6,14 +6,16 @@
 
 mod orphans;
 mod predecessors;
+mod preemption;
 mod resize;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use decide::admission::{self, Capacity};
+use decide::admission::{self, Capacity, Preemption};
 use decide::allocation::{Allocation, PendingResize};
+use decide::event::Eviction;
 use decide::mirror;
 use decide::names::{PodName, PodUid};
 use decide::observed::Observed;
@@ -24,13 +26,14 @@ use decide::report::Report;
 use k8s_openapi::api::core::v1 as api;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tracing::Instrument;
 
 use crate::events::about_pod;
 use crate::sources::Change;
 use crate::tables::{DesiredPod, ObservedPod, Origin};
 use crate::worker::{self, Shared, Start, Wanted};
+use preemption::Queue;
 use resize::{Resizes, as_granted};
 
 /// How often what nobody wants is looked for.
@@ -55,10 +58,32 @@ struct Handle {
     granted: Allocation,
     /// What the worker was last given: what its source wants, with the amounts granted. The admission of others reads it.
     pod: Arc<Pod>,
+    /// Whether the node took it.
+    admission: Result<(), Rejection>,
+    /// Why the node ends it before its time, if it does.
+    evicted: Option<Eviction>,
     /// Why its last change was not taken, if it was not.
     refused: Option<Rejection>,
     wanted: watch::Sender<Wanted>,
     task: Id,
+}
+
+impl Handle {
+    /// Gives the worker the pod with the amounts granted. That it is evicted is said each time: the worker may not have
+    /// heard what was said before.
+    fn want(&mut self, pod: Arc<Pod>) {
+        self.pod = Arc::clone(&pod);
+        self.wanted.send_replace(match self.evicted.clone() {
+            None => Wanted::Pod(pod),
+            Some(eviction) => Wanted::Evicted(pod, eviction),
+        });
+    }
+
+    /// Has the worker end the pod.
+    fn evict(&mut self, eviction: Eviction) {
+        self.evicted = Some(eviction);
+        self.want(Arc::clone(&self.pod));
+    }
 }
 
 /// Starts and ends workers.
@@ -67,6 +92,7 @@ pub struct Dispatcher {
     node: Node,
     workers: HashMap<PodUid, Handle>,
     resizes: Resizes,
+    queue: Queue,
     running: JoinSet<PodUid>,
     /// The sweep under way, if one is.
     sweeping: JoinSet<()>,
@@ -90,6 +116,7 @@ impl Dispatcher {
             node,
             workers: HashMap::new(),
             resizes: Resizes::new(),
+            queue: Queue::default(),
             running: JoinSet::new(),
             sweeping: JoinSet::new(),
             unheard: sources.into_iter().collect(),
@@ -101,30 +128,28 @@ impl Dispatcher {
     pub async fn run(mut self, mut changes: mpsc::Receiver<Change>) {
         let mut sweeps = tokio::time::interval(SWEEP);
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut observed = self.shared.tables.observed.changes();
         loop {
             tokio::select! {
                 change = changes.recv() => match change {
-                    Some(change) => {
-                        self.take(change);
-                        self.settle_resizes();
-                    }
+                    Some(change) => self.take(change),
                     None => return,
                 },
-                Some(ended) = self.running.join_next_with_id() => {
-                    self.ended(ended);
-                    self.settle_resizes();
-                }
+                Some(ended) = self.running.join_next_with_id() => self.ended(ended),
+                Ok(()) = observed.changed(), if self.queue.holds() => {}
+                () = until(self.queue.wakes()) => {}
                 Some(swept) = self.sweeping.join_next() => {
                     if let Err(error) = swept {
                         tracing::error!("looking for pods that nobody wants broke: {error}");
                     }
                 }
                 _ = sweeps.tick(), if self.unheard.is_empty() && self.sweeping.is_empty() => {
-                    self.sweeping.spawn(orphans::sweep(Arc::clone(&self.shared)));
                     // The node may have more room than before, and a pod of a file may have ended.
-                    self.settle_resizes();
+                    self.sweeping.spawn(orphans::sweep(Arc::clone(&self.shared)));
                 }
             }
+            self.settle_preemption();
+            self.settle_resizes();
         }
     }
 
@@ -156,18 +181,28 @@ impl Dispatcher {
             _ => {}
         }
         self.shared.tables.desired.set(uid.clone(), DesiredPod { object: Arc::clone(&object), origin });
-        self.take_up(origin, uid, object);
+        self.take_up(origin, uid, &object);
     }
 
-    fn take_up(&mut self, origin: Origin, uid: &PodUid, object: Arc<api::Pod>) {
-        match parse::parse(object) {
+    fn take_up(&mut self, origin: Origin, uid: &PodUid, object: &Arc<api::Pod>) {
+        if let Some(pod) = self.read(origin, uid, object) {
+            self.run_pod(origin, pod);
+        }
+    }
+
+    /// The pod; none if it is refused, and then that is seen to.
+    fn read(&mut self, origin: Origin, uid: &PodUid, object: &Arc<api::Pod>) -> Option<Arc<Pod>> {
+        match parse::parse(Arc::clone(object)) {
             Ok(pod) => {
                 if let Some(handle) = self.workers.get_mut(uid) {
                     handle.refused = None;
                 }
-                self.run_pod(origin, Arc::new(pod));
+                Some(Arc::new(Pod { is_static: origin.is_static(), ..pod }))
             }
-            Err(refused) => self.refuse(origin, *refused),
+            Err(refused) => {
+                self.refuse(origin, *refused);
+                None
+            }
         }
     }
 
@@ -177,16 +212,23 @@ impl Dispatcher {
                 tracing::info!(pod = %pod.name, uid = %pod.uid, "waiting until the pod that had this name before is gone");
                 return;
             }
+            if self.holds_back(&pod) {
+                return;
+            }
             let granted = Allocation::remembered(&pod.api);
-            return self.start_worker(origin, pod, granted, Duration::ZERO);
+            let admission = match self.admit(&pod, &granted) {
+                Ok(Some(preemption)) => return self.preempt(&pod, preemption),
+                Ok(None) => Ok(()),
+                Err(rejection) => Err(rejection),
+            };
+            return self.start_worker(origin, pod, granted, admission, Duration::ZERO);
         };
         let differs = Allocation::of(&pod.api) != handle.granted;
         let pending = handle.pod.pending_resize.clone().filter(|_| differs);
         match as_granted(&pod, &handle.granted, pending) {
             Ok(granted) => {
                 handle.wanted_pod = Arc::clone(&pod);
-                handle.pod = Arc::clone(&granted);
-                handle.wanted.send_replace(Wanted::Pod(granted));
+                handle.want(granted);
                 self.expect_resize(&pod.uid, differs, self.shared.clock.now());
             }
             Err(rejection) => tracing::error!(pod = %pod.name, "a change is not taken: {}", rejection.message),
@@ -203,12 +245,19 @@ impl Dispatcher {
         for (uid, row) in self.shared.tables.desired.all() {
             let waits = row.origin.is_static() && !self.workers.contains_key(&uid);
             if waits && mirror::name_of(&row.object) == *name {
-                self.take_up(row.origin, &uid, Arc::clone(&row.object));
+                self.take_up(row.origin, &uid, &row.object);
             }
         }
     }
 
-    fn start_worker(&mut self, origin: Origin, wanted_pod: Arc<Pod>, granted: Allocation, pause: Duration) {
+    fn start_worker(
+        &mut self,
+        origin: Origin,
+        wanted_pod: Arc<Pod>,
+        granted: Allocation,
+        admission: Result<(), Rejection>,
+        pause: Duration,
+    ) {
         let now = self.shared.clock.now();
         let pending = PendingResize::remembered(&wanted_pod.api, &granted);
         let since = pending.as_ref().map_or(now, |(_, since)| *since);
@@ -221,13 +270,13 @@ impl Dispatcher {
             }
         };
         self.expect_resize(&pod.uid, differs, since);
-        let admission = self.admit(&pod);
         let status = pod.api.status.clone().unwrap_or_default();
         let host_ips = self.node.host_ips.borrow().clone();
         let observed = Observed::new(status, host_ips, now);
         let (wanted, receiver) = watch::channel(Wanted::Pod(Arc::clone(&pod)));
         let nudge = self.shared.hints.subscribe(pod.uid.clone());
-        let start = Start { pod: Arc::clone(&pod), origin, observed, admission, wanted: receiver, nudge };
+        let told = admission.clone();
+        let start = Start { pod: Arc::clone(&pod), origin, observed, admission: told, wanted: receiver, nudge };
         let (shared, uid) = (Arc::clone(&self.shared), pod.uid.clone());
         let span =
             tracing::info_span!("pod", namespace = pod.name.namespace, name = pod.name.name, uid = pod.uid.as_str());
@@ -242,13 +291,23 @@ impl Dispatcher {
             uid
         };
         let task = self.running.spawn(worker.instrument(span)).id();
-        let handle = Handle { origin, wanted_pod, granted, pod, refused: None, wanted, task };
+        let (evicted, refused) = (None, None);
+        let handle = Handle { origin, wanted_pod, granted, pod, admission, evicted, refused, wanted, task };
         self.workers.insert(handle.pod.uid.clone(), handle);
     }
 
-    fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
-        let others: Vec<&Pod> = self.workers.values().map(|handle| &*handle.pod).collect();
-        admission::admit(pod, &others, &self.node.capacity.borrow())
+    fn admit(&self, pod: &Arc<Pod>, granted: &Allocation) -> Result<Option<Preemption>, Rejection> {
+        if preemption::needs_no_room(pod) {
+            return Ok(None);
+        }
+        let pod = as_granted(pod, granted, None).unwrap_or_else(|_| Arc::clone(pod));
+        admission::admit(&pod, &self.residents(), &self.node.capacity.borrow())
+    }
+
+    /// The pods that take up room.
+    fn residents(&self) -> Vec<&Pod> {
+        let resident = |(uid, handle): &(&PodUid, &Handle)| handle.admission.is_ok() && !self.has_ended(uid);
+        self.workers.iter().filter(resident).map(|(_, handle)| &*handle.pod).collect()
     }
 
     /// A pod this node cannot run is Failed, aloud. One that runs already and was changed into such a pod runs on as it
@@ -264,7 +323,7 @@ impl Dispatcher {
             // All but the spec still counts: its deletion above all.
             let spec = handle.pod.api.spec.clone();
             match parse::parse(Arc::new(api::Pod { spec, ..(*api).clone() })) {
-                Ok(pod) => self.run_pod(origin, Arc::new(pod)),
+                Ok(pod) => self.run_pod(origin, Arc::new(Pod { is_static: origin.is_static(), ..pod })),
                 Err(refused) => tracing::error!(%uid, "a change is not taken: {}", refused.rejection.message),
             }
             return;
@@ -301,7 +360,7 @@ impl Dispatcher {
                 self.forget(&uid);
                 // Wanted again while it ended: the source has it, so a new worker takes it up.
                 if let Some(row) = self.shared.tables.desired.get(&uid) {
-                    self.take_up(row.origin, &uid, Arc::clone(&row.object));
+                    self.take_up(row.origin, &uid, &row.object);
                 }
                 if let Some(handle) = ended.filter(|handle| handle.origin.is_static()) {
                     self.take_up_successor(&handle.pod.name);
@@ -317,10 +376,12 @@ impl Dispatcher {
         let Some(uid) = lost else { return };
         let Some(handle) = self.workers.remove(&uid) else { return };
         tracing::error!(pod = %handle.pod.name, %uid, "the worker of a pod broke: {error}; it begins again in {BROKEN:?}");
-        self.start_worker(handle.origin, handle.wanted_pod, handle.granted, BROKEN);
+        self.start_worker(handle.origin, handle.wanted_pod, handle.granted, handle.admission, BROKEN);
         let wanted = self.shared.tables.desired.get(&uid).is_some();
-        if let Some(handle) = self.workers.get(&uid).filter(|_| !wanted) {
-            handle.wanted.send_replace(Wanted::Gone);
+        match (self.workers.get_mut(&uid), handle.evicted) {
+            (Some(handle), _) if !wanted => drop(handle.wanted.send_replace(Wanted::Gone)),
+            (Some(handle), Some(eviction)) => handle.evict(eviction),
+            _ => {}
         }
     }
 
@@ -328,6 +389,13 @@ impl Dispatcher {
         self.shared.hints.unsubscribe(uid);
         self.shared.tables.observed.remove(uid);
         self.shared.publisher.changed(uid.clone());
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

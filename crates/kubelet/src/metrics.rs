@@ -35,6 +35,7 @@ pub struct Metrics {
     started_pods: Counters<0>,
     started_containers: Counters<1>,
     started_containers_errors: Counters<2>,
+    preemptions: Counters<1>,
     http_requests: Counters<4>,
     probes: prober::Probes,
 }
@@ -82,6 +83,7 @@ impl Metrics {
             started_pods: Counters::new([]),
             started_containers: Counters::new(["container_type"]),
             started_containers_errors: Counters::new(["code", "container_type"]),
+            preemptions: Counters::new(["preemption_signal"]),
             http_requests: Counters::new(["long_running", "method", "path", "server_type"]),
             probes: prober::Probes::default(),
         }
@@ -120,6 +122,11 @@ impl Metrics {
     /// It could not be; `reason` is the waiting reason, as in `ErrImagePull`.
     pub fn container_start_failed(&self, kind: ContainerKind, reason: &str) {
         self.started_containers_errors.add([reason, kind.label()]);
+    }
+
+    /// A pod ends so that a critical one has room; `signal` is the resource that was short.
+    pub fn preempted(&self, signal: &str) {
+        self.preemptions.add([signal]);
     }
 
     /// A request of the HTTP API; `path` is one of the server's own, never the client's.
@@ -168,6 +175,11 @@ impl Metrics {
             out,
             "kubelet_started_containers_errors_total",
             "Cumulative number of errors when starting containers.",
+        );
+        self.preemptions.render(
+            out,
+            "kubelet_preemptions",
+            "Cumulative number of pod preemptions by preemption resource",
         );
         self.http_requests.render(
             out,

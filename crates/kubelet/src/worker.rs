@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::client::CallError;
-use decide::event::{Event, Outcome, RuntimeView};
+use decide::event::{Event, Eviction, Outcome, RuntimeView};
 use decide::observed::Observed;
 use decide::plan::{self, Action, Plan, Stage, Task};
 use decide::pod::{Pod, Rejection};
@@ -63,6 +63,8 @@ pub struct Shared {
 pub enum Wanted {
     /// It is to be as this says, or to end as this says.
     Pod(Arc<Pod>),
+    /// It is to be as this says, and the node ends it before its time.
+    Evicted(Arc<Pod>, Eviction),
     /// No source knows it any more: it is to end, and the worker with it.
     Gone,
 }
@@ -188,16 +190,22 @@ impl Worker {
 
     fn want(&mut self, wanted: Wanted) {
         match wanted {
-            Wanted::Pod(pod) => {
-                self.pod = Arc::clone(&pod);
-                self.shared.effects.volumes.update(&pod);
-                self.apply(Event::Desired(pod));
+            Wanted::Pod(pod) => self.desire(pod),
+            Wanted::Evicted(pod, eviction) => {
+                self.desire(pod);
+                self.apply(Event::Evicted(eviction));
             }
             Wanted::Gone => {
                 self.gone = true;
                 self.apply(Event::Removed);
             }
         }
+    }
+
+    fn desire(&mut self, pod: Arc<Pod>) {
+        self.pod = Arc::clone(&pod);
+        self.shared.effects.volumes.update(&pod);
+        self.apply(Event::Desired(pod));
     }
 
     /// Plans, begins what is planned, and shows how the pod stands.

@@ -29,6 +29,7 @@ fn node() -> Capacity {
             ephemeral_storage_bytes: Some(1 << 30),
         },
         node_name: "node-1".into(),
+        extended: [("example.com/dongle".to_owned(), 4)].into(),
         labels: [("kubernetes.io/os", "wasi"), ("zone", "a"), ("size", "7")].map(|(k, v)| (k.into(), v.into())).into(),
     }
 }
@@ -39,7 +40,10 @@ fn verdict(spec: &str, others: &[&str]) -> (String, String) {
         others.iter().enumerate().map(|(index, spec)| pod(&format!("other-{index}"), spec)).collect();
     let others: Vec<&Pod> = others.iter().collect();
     match admit(&pod("new", spec), &others, &node()) {
-        Ok(()) => (String::new(), String::new()),
+        Ok(preemption) => {
+            assert_eq!(preemption, None, "nobody ends for an ordinary pod");
+            (String::new(), String::new())
+        }
         Err(rejection) => (rejection.reason.into_owned(), rejection.message),
     }
 }
@@ -59,6 +63,10 @@ fn what_a_node_has_is_shared_out_once() {
     check("{}", &[&cpu("2"), &memory("1Gi")], "");
     check("containers: [{resources: {requests: {ephemeral-storage: 2Gi}}}]", &[], "OutOfephemeral-storage");
     check("overhead: {cpu: '3'}", &[], "OutOfcpu");
+    let dongles = |count: u64| format!("containers: [{{resources: {{limits: {{example.com/dongle: {count}}}}}}}]");
+    check(&dongles(3), &[&dongles(1)], "");
+    check(&dongles(4), &[&dongles(1)], "OutOfexample.com/dongle");
+    check("containers: [{resources: {limits: {example.com/ring: 9}}}]", &[], "");
     check("{}", &["{}", "{}", "{}"], "OutOfpods");
     let (_, message) = verdict(&cpu("2"), &[&cpu("500m")]);
     assert_eq!(message, "Node didn't have enough resource: cpu, requested: 2000, used: 500, capacity: 2000");
@@ -73,7 +81,7 @@ fn pods_that_ended_and_the_pod_itself_do_not_count() {
         ..(*ended.api).clone()
     });
     let new = pod("new", greedy);
-    assert_eq!(admit(&new, &[&ended, &new], &node()), Ok(()));
+    assert_eq!(admit(&new, &[&ended, &new], &node()), Ok(None));
 }
 
 #[test]
@@ -95,7 +103,7 @@ fn a_pod_must_select_the_node_it_is_bound_to() {
     check("nodeSelector: {zone: a}", &[], "");
     check("nodeSelector: {zone: b}", &[], "NodeAffinity");
     check("nodeSelector: {kubernetes.io/os: wasi}", &[], "");
-    check("nodeSelector: {kubernetes.io/os: linux}", &[], "PodOSSelectorNodeLabelDoesNotMatch");
+    check("nodeSelector: {kubernetes.io/os: linux}", &[], "NodeAffinity");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn node() -> Capacity {
 
 fn check(cpu: &str, memory: &str, wanted: Option<(PendingReason, &str)>) {
     let other = pod("other", "500m", "512Mi");
-    let verdict = judge(&pod("p", cpu, memory), &[&other], &node(), false);
+    let verdict = judge(&pod("p", cpu, memory), &[&other], &node());
     let verdict = verdict.err().map(|pending| (pending.reason, pending.message));
     assert_eq!(verdict, wanted.map(|(reason, message)| (reason, message.to_owned())), "{cpu} {memory}");
 }
@@ -56,7 +56,8 @@ fn what_fits_is_granted_what_others_have_is_deferred_what_nobody_has_is_infeasib
 
 #[test]
 fn static_pods_stay_as_they_are() {
-    let pending = judge(&pod("p", "1m", "1"), &[], &node(), true).unwrap_err();
+    let pod = Pod { is_static: true, ..pod("p", "1m", "1") };
+    let pending = judge(&pod, &[], &node()).unwrap_err();
     assert_eq!(pending.message, "In-place resize of static-pods is not supported");
     assert_eq!((pending.reason, pending.generation), (PendingReason::Infeasible, Some(2)));
 }

@@ -17,6 +17,7 @@ use k8s_openapi::{
 use serde_json::{Map, Value, json};
 
 use super::{Amount, Change, Input, Runtime};
+use crate::parse::is_extended_resource;
 
 /// Names of one image that the status carries, the kubelet's number.
 const MAX_IMAGE_NAMES: usize = 5;
@@ -38,7 +39,10 @@ pub fn status(input: &Input, previous: Option<&NodeStatus>, now: Timestamp) -> N
     let mut next = previous.cloned().unwrap_or_default();
     let (capacity, allocatable) = resources(input);
     next.capacity.get_or_insert_default().extend(capacity);
-    next.allocatable.get_or_insert_default().extend(allocatable);
+    // What an operator says that the machine has besides is pods' to take, as on a stock node.
+    let listed = next.capacity.iter().flatten().filter(|(name, _)| is_extended_resource(name));
+    let listed: Vec<_> = listed.map(|(name, amount)| (name.clone(), amount.clone())).collect();
+    next.allocatable.get_or_insert_default().extend(allocatable.into_iter().chain(listed));
     next.addresses = Some(addresses(input));
     next.daemon_endpoints = Some(NodeDaemonEndpoints {
         kubelet_endpoint: input.kubelet_port.map(|port| DaemonEndpoint { port: port.into() }),

@@ -161,7 +161,9 @@ fn what_others_say_of_the_node_stays() {
     let patch = status_patch(&known, &next);
     let sent: Vec<_> = patch["status"]["conditions"].as_array().unwrap().iter().map(|c| c["type"].clone()).collect();
     assert_eq!(sent, ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]);
-    assert_eq!(patch["status"].as_object().unwrap().len(), 1, "only heartbeats moved: {patch}");
+    // What others say the machine has is pods' to take, too.
+    let wanted = json!({ "example.com/gpu": "2" });
+    assert_eq!((&patch["status"]["allocatable"], patch["status"].as_object().unwrap().len()), (&wanted, 2), "{patch}");
 }
 
 #[test]

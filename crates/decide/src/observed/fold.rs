@@ -4,9 +4,9 @@ use super::hook::pre_stop_run;
 use super::{Admission, ContainerObserved, Ending, EndingCause, Exit, Instance, InstanceState, Observed, Setback};
 use super::{SandboxState, VolumeState};
 use crate::backoff::{Edition, Streak, effect_again, pull_again};
-use crate::event::{Event, Failure, Image, ImageOrigin, Outcome, RuntimeView};
+use crate::event::{Event, Eviction, Failure, Image, ImageOrigin, Outcome, RuntimeView};
 use crate::names::{ContainerId, ContainerName};
-use crate::plan::{Action, Task, TaskKind};
+use crate::plan::{Action, Phase, Task, TaskKind};
 use crate::pod::{Enforced, Pod, Rejection};
 use crate::report::{Report, image_present, pull_failed, pulled};
 use crate::time::{Timestamp, after};
@@ -43,6 +43,7 @@ impl Observed {
                 Vec::new()
             }
             Event::Admission(verdict) => self.admitted(verdict),
+            Event::Evicted(eviction) => self.evicted(eviction),
             Event::Runtime(view) => {
                 self.listed(view, now);
                 Vec::new()
@@ -94,6 +95,16 @@ impl Observed {
                 vec![report]
             }
         }
+    }
+
+    /// What has ended cannot be ended, and what is evicted is not once more.
+    fn evicted(&mut self, eviction: Eviction) -> Vec<Report> {
+        if self.evicted.is_some() || Phase::terminal(&self.status).is_some() {
+            return Vec::new();
+        }
+        let report = Report::warning(eviction.reason, eviction.message);
+        self.evicted = Some(eviction);
+        vec![report]
     }
 
     fn listed(&mut self, view: RuntimeView, now: Timestamp) {

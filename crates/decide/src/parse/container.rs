@@ -32,8 +32,8 @@ pub(super) fn container(api: &api::Container, list: List, of_pod: OfPod, place: 
         return Err(invalid(format!("{place}.image is missing")));
     }
     let amounts = api.resources.clone().unwrap_or_default();
-    let limits = resources(amounts.limits.as_ref(), &format!("{place}.resources.limits"))?;
-    let requests = resources(amounts.requests.as_ref(), &format!("{place}.resources.requests"))?;
+    let (limits, extended_limits) = resources(amounts.limits.as_ref(), &format!("{place}.resources.limits"))?;
+    let (requests, extended) = resources(amounts.requests.as_ref(), &format!("{place}.resources.requests"))?;
     let security = api.security_context.as_ref();
     let (role, restart) = role_and_restart(api, list, of_pod.restart_policy, place)?;
     let read_port = |one: &_, place: &str| port(one, place, of_pod.host_network);
@@ -50,6 +50,7 @@ pub(super) fn container(api: &api::Container, list: List, of_pod: OfPod, place: 
         env_from: each(api.env_from.as_ref(), &format!("{place}.envFrom"), env_from)?,
         ports: each(api.ports.as_ref(), &format!("{place}.ports"), read_port)?,
         requests: defaulted(requests, limits),
+        extended: extended_limits.into_iter().chain(extended).collect(),
         limits,
         resize_policy: resize_policy(api, place)?,
         hooks: hook::hooks(api.lifecycle.as_ref(), &format!("{place}.lifecycle"))?,

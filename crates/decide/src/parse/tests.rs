@@ -89,10 +89,10 @@ fn values_that_are_not_supported_are_refused_by_name() {
         "spec.containers[0].ports[0].protocol: SCTP is not supported by wasklet; use TCP or UDP",
     );
     check_rejected(
-        container("resources: {limits: {nvidia.com/gpu: 1}}"),
+        container("resources: {limits: {hugepages-2Mi: 1Gi}}"),
         unsupported,
-        "spec.containers[0].resources.limits: nvidia.com/gpu is not supported by wasklet; use cpu, memory or \
-         ephemeral-storage",
+        "spec.containers[0].resources.limits: hugepages-2Mi is not supported by wasklet; use cpu, memory, \
+         ephemeral-storage or an extended resource",
     );
     check_rejected(
         spec("{os: {name: windows}, containers: [{name: c, image: i}]}"),

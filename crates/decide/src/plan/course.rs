@@ -31,6 +31,8 @@ pub(crate) enum Because {
     Unwanted,
     /// Admission said no.
     Rejected,
+    /// The node needs what it has.
+    Evicted,
     /// `activeDeadlineSeconds` are over.
     DeadlineExceeded,
     /// Its status says that it ended.
@@ -51,6 +53,9 @@ impl Course {
         let grace = observed.stop_by.unwrap_or_else(|| after(now, pod.grace));
         if Phase::terminal(&observed.status).is_some() {
             return wind_down(Because::Ended, grace);
+        }
+        if observed.evicted.is_some() {
+            return wind_down(Because::Evicted, grace);
         }
         match &observed.admission {
             Admission::Undecided => return Course::Wait,

@@ -7,6 +7,7 @@ use super::probe::Probes;
 use super::resources::Resources;
 use super::restart::Restart;
 use crate::names::{ContainerName, VolumeName};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// What a container is there for: which list of the spec it stands in, and how it is to live.
@@ -77,6 +78,9 @@ pub struct Container {
     pub limits: Resources,
     /// `resources.requests`; where one is absent and a limit is set, the limit.
     pub requests: Resources,
+    /// Of `resources.requests`, or else of its limits: extended resources by name, in whole units. They are counted at
+    /// admission; a guest is given nothing for them.
+    pub extended: BTreeMap<String, u64>,
     /// `resizePolicy`.
     pub resize_policy: ResizePolicy,
     /// `lifecycle`.

@@ -4,6 +4,7 @@
 //! counts with all that comes after it. Ephemeral containers have no amounts.
 
 use super::{Container, Pod, Role};
+use std::collections::BTreeMap;
 
 /// Amounts of what a node has to give; absent means unlimited (limits) or nothing asked (requests).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +47,33 @@ impl Pod {
     /// What the pod asks for at the most at one time, with its overhead: what admission counts.
     #[must_use]
     pub fn requests(&self) -> Resources {
-        self.together(|container| container.requests).plus(self.overhead)
+        let requests = self.together(|container| container.requests, Resources::plus, Resources::at_least);
+        requests.plus(self.overhead)
+    }
+
+    /// What the pod asks for of extended resources at the most at one time, by their names.
+    #[must_use]
+    pub fn extended_requests(&self) -> BTreeMap<String, u64> {
+        let containers = self.init_containers.iter().chain(&self.containers);
+        let names = containers.flat_map(|container| container.extended.keys());
+        names.map(|name| (name.clone(), self.request(name))).collect()
+    }
+
+    /// What the pod asks for of one resource, by its Kubernetes name: thousandths of `cpu`, and whole units of all others.
+    /// Of `pods` it is one.
+    #[must_use]
+    pub fn request(&self, resource: &str) -> u64 {
+        let of_node = match resource {
+            "pods" => Some(1),
+            "cpu" => self.requests().cpu_millis,
+            "memory" => self.requests().memory_bytes,
+            "ephemeral-storage" => self.requests().ephemeral_storage_bytes,
+            extended => {
+                let amount = |container: &Container| container.extended.get(extended).copied().unwrap_or(0);
+                Some(self.together(amount, u64::saturating_add, u64::max))
+            }
+        };
+        of_node.unwrap_or(0)
     }
 
     /// The memory, in bytes, that the pod's containers may use at the most at one time; none if one of them is not limited.
@@ -54,18 +81,24 @@ impl Pod {
     pub fn memory_limit(&self) -> Option<u64> {
         let mut limited = self.init_containers.iter().chain(&self.containers);
         let all = limited.all(|container| container.limits.memory_bytes.is_some());
-        all.then(|| self.together(|container| container.limits).memory_bytes).flatten()
+        let limits = || self.together(|container| container.limits, Resources::plus, Resources::at_least);
+        all.then(|| limits().memory_bytes).flatten()
     }
 
-    fn together(&self, amounts: impl Fn(&Container) -> Resources) -> Resources {
-        let (mut most, mut sidecars) = (Resources::default(), Resources::default());
+    fn together<T: Copy + Default>(
+        &self,
+        amounts: impl Fn(&Container) -> T,
+        plus: fn(T, T) -> T,
+        at_least: fn(T, T) -> T,
+    ) -> T {
+        let (mut most, mut sidecars) = (T::default(), T::default());
         for container in &self.init_containers {
-            let with_sidecars = sidecars.plus(amounts(container));
-            most = most.at_least(with_sidecars);
+            let with_sidecars = plus(sidecars, amounts(container));
+            most = at_least(most, with_sidecars);
             if container.role == Role::Sidecar {
                 sidecars = with_sidecars;
             }
         }
-        most.at_least(self.containers.iter().map(amounts).fold(sidecars, Resources::plus))
+        at_least(most, self.containers.iter().map(amounts).fold(sidecars, plus))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::containers::Statuses;
 use super::resize;
+use crate::event::{DISRUPTION_TARGET, TERMINATION_BY_KUBELET, is_disruption};
 use crate::observed::{Observed, RESTARTING_ALL_CONDITION};
 use crate::plan::Phase;
 use crate::pod::{Container, Pod, RestartAction, Role};
@@ -49,7 +50,7 @@ pub(super) fn all(
     statuses: &Statuses,
     now: Timestamp,
 ) -> Vec<api::PodCondition> {
-    let foreign = foreign_and_kept(pod, &observed.status);
+    let mut foreign = foreign_and_kept(pod, &observed.status);
     let before = observed.status.conditions.as_deref().unwrap_or_default();
     let containers_ready = containers_ready(phase, pod, statuses);
     let ready = ready(pod, &containers_ready, &foreign);
@@ -69,6 +70,12 @@ pub(super) fn all(
     if rules().any(|rule| rule.action == RestartAction::RestartAllContainers) {
         own.push((RESTARTING_ALL_CONDITION, restarting_all(phase, pod, observed)));
     }
+    if let Some(eviction) = &observed.evicted {
+        // Others write this one, too; from here on it is the node's.
+        foreign.retain(|condition| condition.type_ != DISRUPTION_TARGET);
+        let message = Some(eviction.message.to_owned());
+        own.push((DISRUPTION_TARGET, Verdict { message, ..Verdict::because(true, TERMINATION_BY_KUBELET) }));
+    }
     let own = own.into_iter().map(|(type_, verdict)| condition(type_, verdict, pod.generation, before, now));
     let resizes = if is_over { Vec::new() } else { resize::conditions(pod, observed) };
     let resizes = resizes.into_iter().map(|one| {
@@ -87,7 +94,8 @@ pub(super) fn foreign_and_kept(pod: &Pod, before: &api::PodStatus) -> Vec<api::P
 
 /// `ours` over `current`: see [`super::merge`].
 pub(super) fn merge(current: &[api::PodCondition], ours: &[api::PodCondition]) -> Vec<api::PodCondition> {
-    let own = ours.iter().filter(|condition| OWN.contains(&condition.type_.as_str()));
+    let is_ours = |condition: &&api::PodCondition| OWN.contains(&condition.type_.as_str()) || is_disruption(condition);
+    let own = ours.iter().filter(is_ours);
     let own = own.map(|condition| match find(current, &condition.type_) {
         Some(same) if same.status == condition.status => {
             let last_transition_time = same.last_transition_time.clone();
@@ -95,7 +103,9 @@ pub(super) fn merge(current: &[api::PodCondition], ours: &[api::PodCondition]) -
         }
         _ => condition.clone(),
     });
-    let theirs = current.iter().filter(|condition| !OWN.contains(&condition.type_.as_str()));
+    let evicts = ours.iter().any(is_disruption);
+    let is_theirs = |type_: &str| !(OWN.contains(&type_) || evicts && type_ == DISRUPTION_TARGET);
+    let theirs = current.iter().filter(|condition| is_theirs(&condition.type_));
     let scheduled = ours.iter().filter(|ours| ours.type_ == "PodScheduled" && find(current, &ours.type_).is_none());
     own.chain(scheduled.cloned()).chain(theirs.cloned()).collect()
 }

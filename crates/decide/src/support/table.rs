@@ -220,11 +220,11 @@ pub const TABLE: &[Row] = &[
     refused("containers[].resources.claims", UNSUPPORTED, "a guest cannot reach devices; take the claim out", &[]),
     honoured(
         "containers[].resources.limits",
-        "`cpu` and `memory`; `ephemeral-storage` is counted at admission only; others are refused",
+        "`cpu` and `memory`; `ephemeral-storage` and extended resources (`example.com/dongle`) are counted at admission only, and no device is given to a guest; others are refused",
     ),
     honoured(
         "containers[].resources.requests",
-        "`cpu`, `memory` and `ephemeral-storage`, at admission; others are refused",
+        "`cpu`, `memory`, `ephemeral-storage` and those extended resources that the node lists, at admission; others are refused",
     ),
     honoured("containers[].restartPolicy", ""),
     honoured("containers[].restartPolicyRules", ""),
@@ -317,7 +317,7 @@ pub const TABLE: &[Row] = &[
     honoured("os.name", "`windows` is refused with `PodOSNotSupported`"),
     honoured("overhead", "counted at admission"),
     quiet("preemptionPolicy", SCHEDULER),
-    quiet("priority", SCHEDULER),
+    honoured("priority", "at 2000000000 and above, pods of less importance end where there is no room"),
     quiet("priorityClassName", SCHEDULER),
     honoured("readinessGates", ""),
     honoured("readinessGates[].conditionType", ""),

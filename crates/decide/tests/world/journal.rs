@@ -201,6 +201,7 @@ pub(super) fn event_words(event: &Event) -> String {
             format!("Runtime lists {} sandboxes, {} containers", view.sandboxes.len(), view.containers.len())
         }
         Event::Done(outcome) => outcome_words(outcome),
+        Event::Evicted(eviction) => format!("Evicted, {}", eviction.reason),
         Event::Removed | Event::ReferencesChanged | Event::Tick => format!("{event:?}"),
     }
 }

@@ -221,7 +221,7 @@ impl World {
         let asked = Allocation::of(&wanted.api);
         let pending = match asked == self.granted {
             true => None,
-            false => judge(&wanted, &self.neighbours.iter().collect::<Vec<_>>(), &self.capacity, false).err(),
+            false => judge(&wanted, &self.neighbours.iter().collect::<Vec<_>>(), &self.capacity).err(),
         };
         if pending.is_none() {
             self.granted = asked;

@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Returns when the runtime holds no other static pod of this name.
 pub(super) async fn end(shared: &Shared, pod: &Pod) {
-    if !pod.annotations.contains_key(SOURCE) {
+    if !pod.is_static {
         return;
     }
     while let Err(error) = end_once(shared, pod).await {

@@ -14,7 +14,6 @@ use decide::pod::{Pod, Rejection};
 use jiff::Timestamp;
 
 use super::{Dispatcher, Handle};
-use crate::worker::Wanted;
 
 /// Pods that ask for other amounts than were granted to them, and since when.
 pub(super) type Resizes = BTreeMap<PodUid, Timestamp>;
@@ -33,7 +32,7 @@ pub(super) fn as_granted(
         return Ok(Arc::clone(wanted));
     }
     let pod = parse::parse(object).map_err(|refused| refused.rejection)?;
-    Ok(Arc::new(Pod { pending_resize: pending, ..pod }))
+    Ok(Arc::new(Pod { pending_resize: pending, is_static: wanted.is_static, ..pod }))
 }
 
 impl Dispatcher {
@@ -47,7 +46,7 @@ impl Dispatcher {
 
     /// Judges every resize that waits, once it is known what else the node has to carry.
     pub(super) fn settle_resizes(&mut self) {
-        if !self.unheard.is_empty() || self.resizes.is_empty() {
+        if !self.unheard.is_empty() || self.resizes.is_empty() || self.queue.holds() {
             return;
         }
         let waiting = std::mem::take(&mut self.resizes);
@@ -70,9 +69,7 @@ impl Dispatcher {
     /// Why the resize is not granted; nothing if it is, and then the pod's worker knows.
     fn judge_resize(&mut self, uid: &PodUid) -> Option<PendingResize> {
         let handle = self.workers.get(uid)?;
-        let others: Vec<&Pod> = self.workers.values().map(|handle| &*handle.pod).collect();
-        let is_static = handle.origin.is_static();
-        let verdict = allocation::judge(&handle.wanted_pod, &others, &self.node.capacity.borrow(), is_static);
+        let verdict = allocation::judge(&handle.wanted_pod, &self.residents(), &self.node.capacity.borrow());
         if verdict.is_ok() {
             let handle = self.workers.get_mut(uid)?;
             handle.granted = Allocation::of(&handle.wanted_pod.api);
@@ -88,10 +85,7 @@ impl Dispatcher {
             return;
         }
         match as_granted(&handle.wanted_pod, &handle.granted, pending) {
-            Ok(pod) => {
-                handle.pod = Arc::clone(&pod);
-                handle.wanted.send_replace(Wanted::Pod(pod));
-            }
+            Ok(pod) => handle.want(pod),
             Err(rejection) => tracing::error!(%uid, "a resize is not taken: {}", rejection.message),
         }
     }

@@ -159,6 +159,11 @@ impl Bed {
         });
     }
 
+    /// The node takes so many pods.
+    pub(crate) fn takes(&self, pods: u64) {
+        self.capacity.send_modify(|capacity| capacity.pods = pods);
+    }
+
     pub(crate) fn kubelet(&self) -> &Kubelet {
         self.kubelet.as_ref().unwrap()
     }

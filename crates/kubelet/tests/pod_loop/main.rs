@@ -14,6 +14,7 @@ mod files;
 mod hooks;
 mod life;
 mod many;
+mod preemption;
 mod probes;
 mod pulls;
 mod resize;

@@ -1,0 +1,147 @@
+//! Room for critical pods: the one pod that waits until others have ended for it, and those that arrived after it.
+//!
+//! Comes in: who must end for whom ([`decide::admission`]), and how the pods stand. Goes out: evictions, and workers in the
+//! order in which their pods arrived. Never here: the choice of who ends.
+//!
+//! As on a stock node nothing else is admitted meanwhile: the room that is made is nobody else's. Pods that are being
+//! deleted or have ended need none, and do not wait.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use decide::admission::Preemption;
+use decide::allocation::Allocation;
+use decide::event::Eviction;
+use decide::names::PodUid;
+use decide::plan::{Phase, Stage};
+use decide::pod::Pod;
+use decide::report::Report;
+use tokio::time::Instant;
+
+use super::Dispatcher;
+use crate::events::about_pod;
+
+/// A victim is waited for at least so long…
+const SHORTEST_WAIT: Duration = Duration::from_secs(10);
+/// …and so many times its grace, which leaves the runtime some time of its own.
+const GRACES: f64 = 1.5;
+
+/// What waits for room, in order of arrival.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// The pod that others end for, if there is one now.
+    first: Option<Waiting>,
+    /// Those behind it. What no source wants any more by its turn is passed over.
+    behind: VecDeque<PodUid>,
+}
+
+/// A pod, and whom it waits for.
+#[derive(Debug)]
+struct Waiting {
+    uid: PodUid,
+    victims: Vec<Victim>,
+}
+
+#[derive(Debug)]
+struct Victim {
+    uid: PodUid,
+    /// Nobody waits for it any longer than this.
+    until: Instant,
+}
+
+impl Queue {
+    /// Whether room is being made, and others must wait.
+    pub(super) fn holds(&self) -> bool {
+        self.first.is_some()
+    }
+
+    /// When somebody will have waited long enough.
+    pub(super) fn wakes(&self) -> Option<Instant> {
+        let victims = self.first.iter().flat_map(|waiting| &waiting.victims);
+        victims.map(|victim| victim.until).min()
+    }
+
+    /// The pod waits behind those that are there.
+    fn join(&mut self, uid: &PodUid) {
+        let is_first = self.first.as_ref().is_some_and(|waiting| waiting.uid == *uid);
+        if !is_first && !self.behind.contains(uid) {
+            self.behind.push_back(uid.clone());
+        }
+    }
+}
+
+/// Whether a pod needs no room, as it is about to go or has gone.
+pub(super) fn needs_no_room(pod: &Pod) -> bool {
+    pod.deletion.is_some() || pod.api.status.as_ref().is_some_and(|status| Phase::terminal(status).is_some())
+}
+
+impl Dispatcher {
+    /// Holds a pod that needs room back while room is made for another; says whether it does.
+    pub(super) fn holds_back(&mut self, pod: &Pod) -> bool {
+        let holds = self.queue.holds() && !needs_no_room(pod);
+        if holds {
+            self.queue.join(&pod.uid);
+        }
+        holds
+    }
+
+    /// Ends the victims; the pod is let in once they have ended, or have had their time.
+    pub(super) fn preempt(&mut self, pod: &Pod, preemption: Preemption) {
+        let Preemption { victims, signal } = preemption;
+        tracing::info!(pod = %pod.name, uid = %pod.uid, ?victims, "a critical pod is short of {signal}: others end for it");
+        let now = Instant::now();
+        let each = victims.into_iter().filter_map(|uid| {
+            let handle = self.workers.get_mut(&uid)?;
+            handle.evict(Eviction::PREEMPTED);
+            self.shared.metrics.preempted(&signal);
+            let until = now + handle.pod.grace.mul_f64(GRACES).max(SHORTEST_WAIT);
+            Some(Victim { uid, until })
+        });
+        self.queue.first = Some(Waiting { uid: pod.uid.clone(), victims: each.collect() });
+    }
+
+    /// Lets those in that need not wait any longer.
+    pub(super) fn settle_preemption(&mut self) {
+        while let Some(mut waiting) = self.queue.first.take() {
+            waiting.victims.retain(|victim| !self.is_over(victim));
+            // It may have been deleted meanwhile, and then it does not wait, or be wanted no more.
+            let row = self.shared.tables.desired.get(&waiting.uid);
+            let row = row.filter(|_| !self.workers.contains_key(&waiting.uid));
+            if row.is_some() && !waiting.victims.is_empty() {
+                self.queue.first = Some(waiting);
+                return;
+            }
+            if let Some(row) = row
+                && let Some(pod) = self.read(row.origin, &waiting.uid, &row.object)
+            {
+                let granted = Allocation::remembered(&pod.api);
+                self.start_worker(row.origin, pod, granted, Ok(()), Duration::ZERO);
+            }
+            while !self.queue.holds()
+                && let Some(next) = self.queue.behind.pop_front()
+            {
+                if let Some(row) = self.shared.tables.desired.get(&next) {
+                    self.take_up(row.origin, &next, &row.object);
+                }
+            }
+        }
+    }
+
+    /// Whether the victim has ended, or took too long.
+    fn is_over(&self, victim: &Victim) -> bool {
+        let Some(handle) = self.workers.get(&victim.uid).filter(|_| !self.has_ended(&victim.uid)) else { return true };
+        let too_long = victim.until <= Instant::now();
+        if too_long {
+            let message = "Container runtime did not kill the pod within specified grace period.";
+            let report = Report::warning("ExceededGracePeriod", message);
+            self.shared.recorder.record(about_pod(&handle.pod.api, report));
+        }
+        too_long
+    }
+
+    /// Whether nothing of the pod runs any more, for good.
+    pub(super) fn has_ended(&self, uid: &PodUid) -> bool {
+        let row = self.shared.tables.observed.get(uid);
+        row.is_some_and(|row| matches!(row.stage, Stage::Ended(_) | Stage::Released))
+    }
+}
