@@ -16,7 +16,7 @@ use decide::quantity;
 use k8s_openapi::api::core::v1::Node;
 use kubelet::api::Client;
 use kubelet::clock::Clock;
-use kubelet::config::{Config, Host, LogFormat as Format, RuntimeEndpoint};
+use kubelet::config::{Config, Host, LogFormat as Format, ManifestUrl, RuntimeEndpoint};
 use kubelet::dns::DnsSettings;
 use kubelet::flags::KubeletFlags;
 use kubelet::metrics::Metrics;
@@ -24,6 +24,8 @@ use kubelet::node::{NodeAgent, NodeView};
 use kubelet::objects::Objects;
 use kubelet::server::{self, Pods, Server, ServerError};
 use kubelet::sources::files::FileSource;
+use kubelet::sources::http::{self, HttpSource};
+use kubelet::sources::identity::Naming;
 use kubelet::tables::View;
 use kubelet::{Kubelet, Setup, node};
 use tokio::sync::watch;
@@ -66,8 +68,11 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
 async fn run_node(config: Arc<Config>) -> anyhow::Result<()> {
     let api = match &config.kubeconfig {
         Some(path) => Some(kubelet::api::connect(path).await?),
-        None if config.static_pod_path.is_some() => None,
-        None => bail!("nothing to run: give --kubeconfig to join a cluster, or --pod-manifest-path to run static pods"),
+        None if config.static_pod_path.is_some() || config.static_pod_url.is_some() => None,
+        None => bail!(
+            "nothing to run: give --kubeconfig to join a cluster, or --pod-manifest-path or --manifest-url to run \
+             static pods"
+        ),
     };
     let host_ips = node::addresses(&config.node);
     let (runtime, embedded) = connect_runtime(&config, &host_ips).await?;
@@ -161,17 +166,16 @@ async fn assemble_kubelet(
     if tokio::time::timeout(NODE_KNOWN, object.wait_for(Option::is_some)).await.is_err() {
         tracing::warn!("the Node object is not known after {NODE_KNOWN:?}; admitting pods without it");
     }
-    let files = config.static_pod_path.clone().map(|path| FileSource {
-        path,
-        node_name: config.node_name.clone(),
-        name_suffix: true,
-        period: config.file_check_frequency,
-    });
+    let naming = Naming { node_name: config.node_name.clone(), suffix: true };
+    let (path, period) = (config.static_pod_path.clone(), config.file_check_frequency);
+    let files = path.map(|path| FileSource { path, naming: naming.clone(), period });
+    let url = config.static_pod_url.clone().map(|of| http_source(of, naming)).transpose()?;
     let kubelet = Kubelet::start(Setup {
         node_name: config.node_name.clone(),
         runtime: runtime.clone(),
         api: api.clone(),
         files,
+        url,
         by_hand: false,
         objects,
         root_dir: config.root_dir.clone(),
@@ -213,6 +217,11 @@ async fn assemble_kubelet(
         None
     };
     Ok(Parts { kubelet, _server: server, tasks })
+}
+
+fn http_source(of: ManifestUrl, naming: Naming) -> anyhow::Result<HttpSource> {
+    let client = http::client(&of.url).context("making a client for staticPodURL")?;
+    Ok(HttpSource { client, url: of.url, headers: of.headers, naming, period: of.check_frequency })
 }
 
 /// Keeps what pods may use as the Node object says it.

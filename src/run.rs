@@ -27,7 +27,7 @@ use kubelet::events::Recorder;
 use kubelet::metrics::Metrics;
 use kubelet::objects::Objects;
 use kubelet::pulls::PullOptions;
-use kubelet::sources::{Change, files};
+use kubelet::sources::{Change, uid_of};
 use kubelet::tables::Origin;
 use kubelet::{Kubelet, Setup};
 use tokio::sync::watch;
@@ -116,7 +116,7 @@ async fn run_pods(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
     let mut stop = StopSignals::listen()?;
     let pods: BTreeMap<_, _> =
-        target.manifest.pods.iter().filter_map(|pod| Some((files::uid(pod)?, Arc::new(pod.clone())))).collect();
+        target.manifest.pods.iter().filter_map(|pod| Some((uid_of(pod)?, Arc::new(pod.clone())))).collect();
     kubelet.changes().send(Change::All(Origin::File, pods)).await.context("starting the pod")?;
 
     let mut screen = Screen::new(
@@ -167,6 +167,7 @@ fn start_kubelet(args: &RunArgs, place: &Path, runtime: cri::Client, target: &Ta
         runtime,
         api: None,
         files: None,
+        url: None,
         by_hand: true,
         objects: Objects::of_manifest(manifest.config_maps.clone(), manifest.secrets.clone()),
         root_dir: place.to_owned(),
@@ -202,6 +203,7 @@ fn anything_that_runs_here() -> Capacity {
     Capacity {
         pods: u64::MAX,
         allocatable: Resources::default(),
+        extended: BTreeMap::new(),
         node_name: NODE_NAME.to_owned(),
         labels: decide::node::own_labels(NODE_NAME),
     }

@@ -1,11 +1,12 @@
 //! What is to be run: a manifest as it is, or a pod made around a file or an image.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use image::{Reference, pack};
-use kubelet::sources::files::{self, FileSource, Manifest};
+use kubelet::sources::files::{self, Manifest};
+use kubelet::sources::identity::{Naming, identify};
+use kubelet::tables::Origin;
 use sha2::{Digest, Sha256};
 
 use super::adhoc::Adhoc;
@@ -26,12 +27,7 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn read(args: &RunArgs, place: &Path) -> anyhow::Result<Self> {
         let path = Path::new(&args.target);
-        let source = FileSource {
-            path: path.to_owned(),
-            node_name: NODE_NAME.to_owned(),
-            name_suffix: false,
-            period: Duration::from_secs(20),
-        };
+        let naming = Naming { node_name: NODE_NAME.to_owned(), suffix: false };
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         if matches!(extension, "yaml" | "yml" | "json") {
             let adhoc =
@@ -40,7 +36,7 @@ impl Target {
                 !adhoc,
                 "--env, --volume, --publish and arguments are for a .wasm file or an image; a manifest says these itself"
             );
-            let manifest = files::read_manifest(path, &source)?;
+            let manifest = files::read_manifest(path, &naming)?;
             return Ok(Self { manifest, layout: None, one_shot: false });
         }
         let (image, layout) = if path.exists() {
@@ -60,7 +56,8 @@ impl Target {
             publish: &args.publish,
         };
         let pod = serde_json::from_value(adhoc.pod()).context("making a pod of the command line")?;
-        let pod = files::with_identity(pod, path, &source).map_err(anyhow::Error::msg)?;
+        let pod = identify(pod, Origin::File, path.as_os_str().as_encoded_bytes(), &naming);
+        let pod = pod.map_err(anyhow::Error::msg)?;
         let manifest = Manifest { pods: vec![pod], ..Manifest::default() };
         Ok(Self { manifest, layout, one_shot: true })
     }

@@ -7,6 +7,7 @@
 mod duration;
 mod fields;
 mod load;
+mod manifest_url;
 mod pulls;
 mod resolve;
 mod schema;
@@ -28,6 +29,7 @@ use crate::pulls::{ProviderError, PullOptions};
 
 pub use self::{
     duration::{GoDuration, InvalidDuration},
+    manifest_url::ManifestUrl,
     resolve::Host,
     schema::{API_VERSION, KIND, KubeletConfiguration},
 };
@@ -47,6 +49,8 @@ pub struct Config {
     pub pod_logs_dir: PathBuf,
     /// A static pod file or a directory of them.
     pub static_pod_path: Option<PathBuf>,
+    /// Where static pods are asked for over HTTP.
+    pub static_pod_url: Option<ManifestUrl>,
     /// How often every pod is looked at again although nothing happened.
     pub sync_frequency: Duration,
     /// How often static pod files are read again.

@@ -162,26 +162,26 @@ impl Dispatcher {
                     self.gone(origin, uid);
                 }
                 for (uid, object) in by_age(pods) {
-                    self.desire(origin, &uid, object);
+                    self.desire(origin, &uid, &object);
                 }
                 self.heard.send_replace(self.unheard.is_empty());
             }
-            Change::One(origin, uid, object) => self.desire(origin, &uid, object),
+            Change::One(origin, uid, object) => self.desire(origin, &uid, &object),
             Change::Gone(origin, uid) => self.gone(origin, &uid),
         }
     }
 
-    fn desire(&mut self, origin: Origin, uid: &PodUid, object: Arc<api::Pod>) {
+    fn desire(&mut self, origin: Origin, uid: &PodUid, object: &Arc<api::Pod>) {
         match self.shared.tables.desired.get(uid) {
             Some(row) if row.origin != origin => {
                 tracing::warn!(%uid, "{origin:?} wants a pod whose UID one of {:?} has; it is left out", row.origin);
                 return;
             }
-            Some(row) if row.object == object => return,
+            Some(row) if row.object == *object => return,
             _ => {}
         }
-        self.shared.tables.desired.set(uid.clone(), DesiredPod { object: Arc::clone(&object), origin });
-        self.take_up(origin, uid, &object);
+        self.shared.tables.desired.set(uid.clone(), DesiredPod { object: Arc::clone(object), origin });
+        self.take_up(origin, uid, object);
     }
 
     fn take_up(&mut self, origin: Origin, uid: &PodUid, object: &Arc<api::Pod>) {

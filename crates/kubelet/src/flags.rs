@@ -22,7 +22,7 @@ const SERVER: &str = "HTTP API";
 /// Flags of `wasklet kubelet`. Those that are also in the configuration file win over it.
 #[derive(Debug, Clone, Default, Args)]
 pub struct KubeletFlags {
-    /// How to reach the API server; without it only the static pods of --pod-manifest-path run
+    /// How to reach the API server; without it only the static pods of --pod-manifest-path and --manifest-url run
     #[arg(long, value_name = "FILE", help_heading = CLUSTER)]
     pub kubeconfig: Option<PathBuf>,
     /// Not supported yet, and refused unless the file of --kubeconfig exists
@@ -60,9 +60,18 @@ pub struct KubeletFlags {
     #[arg(long, value_name = "COUNT", help_heading = NODE)]
     pub max_pods: Option<u32>,
 
-    /// A static pod file, or a directory of them
+    /// A file of static pods, or a directory of such files: pods of this node alone, which the API server shows as mirrors
     #[arg(long, value_name = "PATH", help_heading = PODS)]
     pub pod_manifest_path: Option<String>,
+    /// Where a Pod or PodList is asked for that runs as static pods: http://… or https://…
+    #[arg(long, value_name = "URL", help_heading = PODS)]
+    pub manifest_url: Option<String>,
+    /// Headers to send to --manifest-url; may be repeated, and so may a name
+    #[arg(long, value_name = "NAME:VALUE,…", value_delimiter = ',', action = ArgAction::Append, help_heading = PODS)]
+    pub manifest_url_header: Vec<String>,
+    /// How often --manifest-url is asked [default: 20s]
+    #[arg(long, value_name = "DURATION", help_heading = PODS)]
+    pub http_check_frequency: Option<GoDuration>,
     /// How often every pod is looked at although nothing happened [default: 1m]
     #[arg(long, value_name = "DURATION", help_heading = PODS)]
     pub sync_frequency: Option<GoDuration>,
@@ -189,6 +198,9 @@ impl KubeletFlags {
         let mut set = KubeletConfiguration {
             enable_server: self.enable_server,
             static_pod_path: self.pod_manifest_path.clone(),
+            static_pod_url: self.manifest_url.clone(),
+            static_pod_url_header: self.manifest_headers()?,
+            http_check_frequency: self.http_check_frequency,
             sync_frequency: self.sync_frequency,
             file_check_frequency: self.file_check_frequency,
             address: self.address.clone(),
@@ -255,6 +267,20 @@ impl KubeletFlags {
             found.insert(key.trim().to_owned(), value.trim().to_owned());
         }
         Ok(found)
+    }
+
+    /// `--manifest-url-header` by name. What is wrong with one is told without its value.
+    fn manifest_headers(&self) -> Result<Option<BTreeMap<String, Vec<String>>>, ConfigError> {
+        let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for text in self.manifest_url_header.iter().filter(|text| !text.is_empty()) {
+            let (name, value) = text.split_once(':').ok_or_else(|| ConfigError::Invalid {
+                name: "--manifest-url-header",
+                value: "…".to_owned(),
+                message: "a header is NAME:VALUE".to_owned(),
+            })?;
+            headers.entry(name.trim().to_owned()).or_default().push(value.trim().to_owned());
+        }
+        Ok((!headers.is_empty()).then_some(headers))
     }
 
     fn gates(&self) -> Result<Option<BTreeMap<String, bool>>, ConfigError> {

@@ -29,7 +29,8 @@ use crate::objects::Objects;
 use crate::prober::Prober;
 use crate::pulls::{PullOptions, Pulls};
 use crate::sources::files::FileSource;
-use crate::sources::{Change, api, files};
+use crate::sources::http::HttpSource;
+use crate::sources::{Change, api, files, http};
 use crate::status::{self, Publisher};
 use crate::tables::{Origin, Tables};
 use crate::volumes::{VolumeOptions, Volumes};
@@ -48,6 +49,8 @@ pub struct Setup {
     pub api: Option<kube::Client>,
     /// Manifests on this node's disk.
     pub files: Option<FileSource>,
+    /// Manifests behind a URL.
+    pub url: Option<HttpSource>,
     /// Whether pods come through [`Kubelet::changes`] from whoever holds it, as files would. Their logs are then kept for
     /// whoever does.
     pub by_hand: bool,
@@ -133,6 +136,10 @@ impl Kubelet {
             tasks.spawn(files::watch_files(source, setup.clock, changes.clone()));
         } else if setup.by_hand {
             sources.push(Origin::File);
+        }
+        if let Some(source) = setup.url {
+            sources.push(Origin::Http);
+            tasks.spawn(http::watch_url(source, setup.clock, changes.clone()));
         }
         if let Some(policy) = setup.image_gc {
             let collector = Collector::new(image_gc::Setup {

@@ -1,10 +1,12 @@
 //! Where desired pods come from.
 //!
-//! Comes in: a watch of the API server's pods bound to this node; manifest files. Goes out: [`Change`]s over one bounded
+//! Comes in: a watch of the API server's pods bound to this node; manifests, of files and of a URL. Goes out: [`Change`]s over one bounded
 //! queue. Never here: an opinion about a pod; that is the admission's and the plan's.
 
 pub mod api;
 pub mod files;
+pub mod http;
+pub mod identity;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +36,7 @@ pub enum Change {
 }
 
 /// The pod's UID, which every pod of a source has.
-pub(crate) fn uid_of(pod: &Pod) -> Option<PodUid> {
+pub fn uid_of(pod: &Pod) -> Option<PodUid> {
     pod.metadata.uid.as_deref().filter(|uid| !uid.is_empty()).map(PodUid::from)
 }
 

@@ -22,9 +22,20 @@ pub enum Origin {
     Api,
     /// A manifest file: this node's disk is the only owner.
     File,
+    /// A URL.
+    Http,
 }
 
 impl Origin {
+    /// The kubelet's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::File => "file",
+            Self::Http => "http",
+        }
+    }
+
     /// Whether its pods are this node's own: the API server has but mirrors of them.
     pub fn is_static(self) -> bool {
         self != Self::Api

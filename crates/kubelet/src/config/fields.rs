@@ -49,9 +49,6 @@ const NO_IPTABLES: &str = "wasklet writes no iptables rules";
 /// Fields that are not supported yet, each with the values that ask for nothing more than what happens without it: what Go
 /// takes for "not set", and the kubelet's default. Values are JSON; durations compare as durations.
 pub(super) const NOT_YET: &[(&str, &[&str])] = &[
-    ("httpCheckFrequency", &[r#""0s""#, r#""20s""#]),
-    ("staticPodURL", EMPTY_TEXT),
-    ("staticPodURLHeader", EMPTY_MAP),
     ("tlsCipherSuites", EMPTY_LIST),
     ("tlsCurvePreferences", EMPTY_LIST),
     ("tlsMinVersion", &[r#""""#, r#""VersionTLS12""#]),

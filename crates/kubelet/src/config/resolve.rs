@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{
     Authorization, Config, ConfigError, Dns, EventRate, GoDuration, ImageSources, KubeletConfiguration, LogFormat,
-    NodeOptions, RuntimeEndpoint, ServerOptions, fields::FEATURE_GATES, load, schema,
+    NodeOptions, RuntimeEndpoint, ServerOptions, fields::FEATURE_GATES, load, manifest_url, schema,
 };
 use crate::flags::KubeletFlags;
 
@@ -68,6 +68,7 @@ impl Config {
             configuration.node_status_report_frequency = Some(GoDuration::seconds(300));
         }
         let mut configuration = configuration.with_defaults();
+        let static_pod_url = manifest_url::take(&mut configuration)?;
         refuse(flags, &configuration)?;
         check_gates(configuration.feature_gates.as_ref())?;
         check_logging(configuration.logging.as_ref())?;
@@ -93,6 +94,7 @@ impl Config {
             cert_dir,
             pod_logs_dir,
             static_pod_path: configuration.static_pod_path.as_deref().and_then(some_path),
+            static_pod_url,
             sync_frequency: length(configuration.sync_frequency),
             file_check_frequency: length(configuration.file_check_frequency),
             runtime: runtime_endpoint(configuration.container_runtime_endpoint.as_deref().unwrap_or_default())?,

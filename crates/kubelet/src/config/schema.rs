@@ -36,6 +36,12 @@ pub struct KubeletConfiguration {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_check_frequency: Option<GoDuration>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_check_frequency: Option<GoDuration>,
+    #[serde(rename = "staticPodURL", skip_serializing_if = "Option::is_none")]
+    pub static_pod_url: Option<String>,
+    #[serde(rename = "staticPodURLHeader", skip_serializing_if = "Option::is_none")]
+    pub static_pod_url_header: Option<BTreeMap<String, Vec<String>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -220,6 +226,7 @@ impl KubeletConfiguration {
         self.enable_server.get_or_insert(true);
         time(&mut self.sync_frequency, 60);
         time(&mut self.file_check_frequency, 20);
+        time(&mut self.http_check_frequency, 20);
         text(&mut self.address, "0.0.0.0");
         number(&mut self.port, 10250);
         self.read_only_port.get_or_insert(0);

@@ -1,22 +1,19 @@
 //! Manifest files as a source: one file, or every manifest of a directory.
 //!
-//! Comes in: YAML or JSON documents. Goes out: [`Change`]s with pods that carry the UID, annotations and defaults that
-//! the API server would have given them. A file that cannot be read as a pod is named in the log and changes nothing of
+//! Comes in: YAML or JSON documents. Goes out: [`Change`]s with pods that have an [identity](super::identity). A file that cannot be read as a pod is named in the log and changes nothing of
 //! what the other files say.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use decide::mirror::{HASH, api_reference};
-use decide::names::PodUid;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, Secret, Toleration};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::{Change, FirstSeen, SOURCE, uid_of};
+use super::identity::{Naming, identify};
+use super::{Change, FirstSeen};
 use crate::clock::Clock;
 use crate::tables::Origin;
 
@@ -65,15 +62,13 @@ pub struct Manifest {
     pub secrets: Vec<Secret>,
 }
 
-/// How the pods of files are named.
+/// Where manifest files are.
 #[derive(Clone, Debug)]
 pub struct FileSource {
     /// A manifest, or a directory of them.
     pub path: PathBuf,
-    /// Becomes part of the UIDs, and of the names of static pods.
-    pub node_name: String,
-    /// Static pods of a node are named `<pod>-<node>`, as their mirrors in the API are.
-    pub name_suffix: bool,
+    /// How their pods are named.
+    pub naming: Naming,
     /// How often the files are read again.
     pub period: Duration,
 }
@@ -137,7 +132,7 @@ fn read_all(source: &FileSource) -> Result<ReadFiles, ManifestError> {
         Err(error) => return Err(read(&source.path, error)),
     };
     if !metadata.is_dir() {
-        return Ok(vec![(source.path.clone(), read_manifest(&source.path, source))]);
+        return Ok(vec![(source.path.clone(), read_manifest(&source.path, &source.naming))]);
     }
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(&source.path).map_err(|error| read(&source.path, error))? {
@@ -149,21 +144,21 @@ fn read_all(source: &FileSource) -> Result<ReadFiles, ManifestError> {
         }
     }
     paths.sort();
-    Ok(paths.into_iter().map(|path| (path.clone(), read_manifest(&path, source))).collect())
+    Ok(paths.into_iter().map(|path| (path.clone(), read_manifest(&path, &source.naming))).collect())
 }
 
 /// Reads one manifest: any number of YAML documents, Pods among them, and with them the ConfigMaps and Secrets they use.
-pub fn read_manifest(path: &Path, source: &FileSource) -> Result<Manifest, ManifestError> {
+pub fn read_manifest(path: &Path, naming: &Naming) -> Result<Manifest, ManifestError> {
     let read = |error| ManifestError::Read { path: path.to_owned(), source: error };
     let bytes = std::fs::metadata(path).map_err(read)?.len();
     if bytes > MAX_MANIFEST_BYTES {
         return Err(ManifestError::TooLarge { path: path.to_owned(), bytes });
     }
     let text = std::fs::read_to_string(path).map_err(read)?;
-    parse_manifest(path, &text, source)
+    parse_manifest(path, &text, naming)
 }
 
-fn parse_manifest(path: &Path, text: &str, source: &FileSource) -> Result<Manifest, ManifestError> {
+fn parse_manifest(path: &Path, text: &str, naming: &Naming) -> Result<Manifest, ManifestError> {
     let parse = |document: usize, message: String| ManifestError::Parse { path: path.to_owned(), document, message };
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| parse(1, error.to_string().trim_end().to_owned()))?;
@@ -177,7 +172,8 @@ fn parse_manifest(path: &Path, text: &str, source: &FileSource) -> Result<Manife
         match kind.as_str() {
             "Pod" => {
                 let pod = serde_json::from_value(document).map_err(wrong)?;
-                let pod = with_identity(pod, path, source).map_err(|message| parse(index + 1, message))?;
+                let place = path.as_os_str().as_encoded_bytes();
+                let pod = identify(pod, Origin::File, place, naming).map_err(|message| parse(index + 1, message))?;
                 manifest.pods.push(pod);
             }
             "ConfigMap" => manifest.config_maps.push(serde_json::from_value(document).map_err(wrong)?),
@@ -196,67 +192,16 @@ fn parse_manifest(path: &Path, text: &str, source: &FileSource) -> Result<Manife
     Ok(manifest)
 }
 
-/// Gives a pod of a file what the API server would have given it. The UID follows the content, so that a changed file is
-/// a new pod and an unchanged one is the same pod after a restart.
-pub fn with_identity(mut pod: Pod, path: &Path, source: &FileSource) -> Result<Pod, String> {
-    let Some(name) = pod.metadata.name.clone().filter(|name| !name.is_empty()) else {
-        return Err("Pod: metadata.name is missing".to_owned());
-    };
-    if pod.metadata.uid.is_none() {
-        let content = serde_json::to_vec(&pod).map_err(|error| error.to_string())?;
-        let mut hash = Sha256::new();
-        for part in [source.node_name.as_bytes(), path.as_os_str().as_encoded_bytes(), &content] {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        pod.metadata.uid = Some(hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect());
-    }
-    let uid = pod.metadata.uid.clone().unwrap_or_default();
-    if source.name_suffix {
-        pod.metadata.name = Some(format!("{name}-{}", source.node_name.to_lowercase()));
-    }
-    pod.metadata.namespace.get_or_insert_with(|| "default".to_owned());
-    let annotations = pod.metadata.annotations.get_or_insert_default();
-    annotations.insert(SOURCE.to_owned(), "file".to_owned());
-    annotations.insert(HASH.to_owned(), uid);
-    let Some(spec) = &mut pod.spec else {
-        return Err(format!("Pod {name}: spec is missing"));
-    };
-    spec.node_name = Some(source.node_name.clone());
-    if source.name_suffix {
-        if let Some(resource) = api_reference(spec) {
-            return Err(format!("Pod {name}: static pods may not reference {resource}"));
-        }
-        stays_through_taints(spec);
-    }
-    Ok(pod)
-}
-
-/// A static pod's mirror is not evicted by a taint of its node.
-fn stays_through_taints(spec: &mut PodSpec) {
-    let (operator, effect) = (Some("Exists".to_owned()), Some("NoExecute".to_owned()));
-    let wanted = Toleration { operator, effect, ..Toleration::default() };
-    let tolerations = spec.tolerations.get_or_insert_default();
-    if !tolerations.contains(&wanted) {
-        tolerations.push(wanted);
-    }
-}
-
-/// Reads the UID a source gave.
-pub fn uid(pod: &Pod) -> Option<PodUid> {
-    uid_of(pod)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn source() -> FileSource {
-        FileSource { path: "/x".into(), node_name: "Edge-1".into(), name_suffix: true, period: Duration::from_secs(20) }
+    fn naming() -> Naming {
+        Naming { node_name: "Edge-1".into(), suffix: true }
     }
 
     fn check(text: &str) -> Result<Manifest, String> {
-        parse_manifest(Path::new("pod.yaml"), text, &source()).map_err(|error| error.to_string())
+        parse_manifest(Path::new("pod.yaml"), text, &naming()).map_err(|error| error.to_string())
     }
 
     const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: i}]}\n";
@@ -300,7 +245,8 @@ mod tests {
         put("a.yaml", POD);
         put(".hidden", "kind: Nonsense");
         let (sender, mut changes) = mpsc::channel(1);
-        let files = FileSource { path: folder.path().to_owned(), ..source() };
+        let (path, period) = (folder.path().to_owned(), Duration::from_secs(20));
+        let files = FileSource { path, naming: naming(), period };
         let task = tokio::spawn(watch_files(files, Clock::tokio(), sender));
         let mut names = async || match changes.recv().await.unwrap() {
             Change::All(Origin::File, pods) => {

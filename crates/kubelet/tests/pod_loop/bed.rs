@@ -21,6 +21,8 @@ use kubelet::objects::Objects;
 use kubelet::pulls::PullOptions;
 use kubelet::sources::Change;
 use kubelet::sources::files::FileSource;
+use kubelet::sources::http::HttpSource;
+use kubelet::sources::identity::Naming;
 use kubelet::tables::{ObservedPod, Origin};
 use kubelet::{Kubelet, Setup};
 use serde_json::{Value, json};
@@ -42,6 +44,8 @@ pub(crate) struct Bed {
     capacity: watch::Sender<Capacity>,
     /// Whether it reads what is at [`Bed::manifest`].
     reads_manifests: bool,
+    /// A URL it asks for manifests.
+    manifests_at: Option<HttpSource>,
     kubelet: Option<Kubelet>,
     pulls: PullOptions,
     secrets: Vec<Secret>,
@@ -79,6 +83,17 @@ impl Bed {
         bed
     }
 
+    /// A node whose pods come from manifests, some of them from a URL, and from the API server, if there is one.
+    pub(crate) fn of_url(source: HttpSource, api: Option<&ApiServer>) -> Self {
+        let mut bed = Self::without_kubelet();
+        (bed.reads_manifests, bed.manifests_at) = (true, Some(source));
+        match api {
+            Some(api) => bed.join(api),
+            None => bed.start(),
+        }
+        bed
+    }
+
     /// Where a manifest of its is.
     pub(crate) fn manifest(&self, name: &str) -> PathBuf {
         self.folder.path().join("manifests").join(name)
@@ -99,6 +114,7 @@ impl Bed {
             clock,
             capacity,
             reads_manifests: false,
+            manifests_at: None,
             kubelet: None,
             pulls,
             secrets: Vec::new(),
@@ -125,14 +141,14 @@ impl Bed {
         Setup {
             node_name: "node".into(),
             runtime: self.runtime.clone(),
-            by_hand: api.is_none(),
+            by_hand: api.is_none() && !self.reads_manifests,
             api,
             files: self.reads_manifests.then(|| FileSource {
                 path: self.folder.path().join("manifests"),
-                node_name: "node".into(),
-                name_suffix: true,
+                naming: naming(),
                 period: Duration::from_secs(20),
             }),
+            url: self.manifests_at.clone(),
             objects: Objects::of_manifest(Vec::new(), self.secrets.clone()),
             root_dir: self.folder.path().to_owned(),
             pod_logs: self.folder.path().join("logs"),
@@ -273,6 +289,11 @@ impl Bed {
         let containers = self.runtime.list_containers(None).await.unwrap();
         sandboxes.is_empty() && containers.is_empty()
     }
+}
+
+/// How static pods of the node are named.
+pub(crate) fn naming() -> Naming {
+    Naming { node_name: "node".into(), suffix: true }
 }
 
 /// A pod of one container, `main`.

@@ -13,6 +13,7 @@ mod faults;
 mod files;
 mod hooks;
 mod life;
+mod manifest_url;
 mod many;
 mod preemption;
 mod probes;
