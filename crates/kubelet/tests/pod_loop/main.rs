@@ -12,6 +12,7 @@ mod events;
 mod faults;
 mod files;
 mod hooks;
+mod kinds;
 mod life;
 mod manifest_url;
 mod many;
