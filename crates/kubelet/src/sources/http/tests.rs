@@ -11,12 +11,14 @@ use http::header::AUTHORIZATION;
 use super::*;
 
 type Answer = (StatusCode, Option<&'static str>, String);
+/// What was asked for, and the credentials that came with it.
+type Asked = (String, Option<String>);
 
 /// Answers each request with what is next, and keeps what was asked.
 #[derive(Clone, Default)]
 struct Server {
     answers: Arc<Mutex<Vec<Answer>>>,
-    asked: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 async fn answer(State(server): State<Server>, request: Request) -> Response {
