@@ -127,7 +127,7 @@ pub enum FileContent {
 #[derive(Debug, thiserror::Error)]
 pub enum SpinError {
     /// It is not JSON of that form.
-    #[error("it is no locked Spin application ({0})")]
+    #[error("it is no locked Spin application")]
     Json(#[from] serde_json::Error),
     /// A later form.
     #[error("it is a locked Spin application of the unknown version {0}")]

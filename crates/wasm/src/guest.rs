@@ -11,6 +11,7 @@
 //! this guest only. Beside it run commands ([`exec`]), which end with it. Nothing here knows of pods, log files or
 //! restarts.
 
+pub mod application;
 mod command;
 pub mod exec;
 mod export;
@@ -35,13 +36,14 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::code::{Code, Kind, Prepared};
+use crate::code::{Code, Kind};
 use crate::engine::Engines;
 use crate::keyvalue;
 use crate::limits::{Limits, MemoryInUse, Metering};
 use crate::wasi::network::PodNetwork;
 use crate::wasi::{Pod, Surroundings};
 
+pub use application::Application;
 pub use export::Refusal;
 pub use outcome::Exit;
 pub(crate) use termination::Termination;
@@ -85,6 +87,8 @@ pub struct GuestSpec {
     pub hostname: String,
     /// What the guests of the pod share through `wasi:keyvalue`.
     pub pairs: keyvalue::Memory,
+    /// The Spin application that the code, with its environment and mounts, is the first component of.
+    pub application: Option<Application>,
 }
 
 /// Where one output stream goes: a bounded channel whose receiver the caller owns.
@@ -208,7 +212,15 @@ pub fn start(engines: &Arc<Engines>, spec: GuestSpec) -> Result<Guest, StartErro
     let _context = runtime.enter();
     let GuestSpec { code, args, env, working_dir, mounts, stdin, stdout, stderr, tty, .. } = spec;
     let pod = Pod { network: spec.network, hostname: spec.hostname, pairs: spec.pairs };
-    let surroundings = Arc::new(Surroundings::new(env, working_dir, mounts, pod));
+    let surroundings = Surroundings::new(env, working_dir, mounts, pod.clone());
+    let (surroundings, application) = match spec.application {
+        None => (surroundings, None),
+        Some(application) => {
+            let (first, routed) = application.routed(&pod);
+            (surroundings.held_to(first), Some(routed))
+        }
+    };
+    let surroundings = Arc::new(surroundings);
     let metering = Arc::new(Metering::new(&spec.limits, engines.ticker()));
     let ground = Ground { engines: Arc::clone(engines), code, surroundings, metering };
     let streams = Streams { stdin, stdout, stderr, tty };
@@ -216,18 +228,14 @@ pub fn start(engines: &Arc<Engines>, spec: GuestSpec) -> Result<Guest, StartErro
     let (tasks, requests) = (TaskTracker::new(), TaskTracker::new());
     let handler = StopHandler::new(ground.clone(), &streams, termination.of_a_command());
     let mut listening = None;
-    let handler_of_requests = match ground.code.prepared() {
-        _ if export::named(&args).is_some() => None,
-        Prepared::HttpP2(proxy) => Some(http::Handler::P2(proxy.clone())),
-        Prepared::HttpP3(service) => Some(http::Handler::P3(service.clone())),
-        Prepared::CommandP1(_) | Prepared::ReactorP1(_) | Prepared::CommandP2(_) | Prepared::CommandP3(_) => None,
-    };
-    let run: BoxFuture<'static, Exit> = match handler_of_requests {
-        Some(of_requests) => {
+    let handles = http::Handler::of(&ground.code).filter(|_| export::named(&args).is_none());
+    let run: BoxFuture<'static, Exit> = match handles {
+        Some(requests_handler) => {
             let (surroundings, termination) = (Arc::clone(&ground.surroundings), termination.clone());
-            let served =
-                http::Served { args, surroundings, streams, port: spec.http_port, termination: termination.clone() };
-            let server = http::prepare(engines, of_requests, served, Arc::clone(&ground.metering), requests.clone())?;
+            let (port, heard) = (spec.http_port, termination.clone());
+            let served = http::Served { args, surroundings, streams, port, termination: heard, application };
+            let server =
+                http::prepare(engines, requests_handler, served, Arc::clone(&ground.metering), requests.clone())?;
             listening = Some(server.address());
             stop::server(server.serve(), termination, handler).boxed()
         }

@@ -43,10 +43,8 @@ pub enum ImageError {
         #[source]
         source: ProgramError,
     },
-    /// The image is an application that needs a Spin host.
-    #[error(
-        "image {image} is the Spin application {application:?}: running Spin applications is not supported yet; push its component alone as a wasm artifact, for example with `wkg oci push`"
-    )]
+    /// The image is an application that answers HTTP and has no programs.
+    #[error("image {image} is the Spin application {application:?}, which answers HTTP and has no programs to be run")]
     SpinApplication {
         /// The name.
         image: String,
@@ -216,7 +214,7 @@ impl Images {
                     // Removed meanwhile, and its code with it.
                     Err(error) => tracing::debug!(image = %image.id, %error, "its files are not there"),
                 },
-                Content::Spin(_) => {}
+                Content::Spin(spin) => digests.extend(spin.layers.iter().map(|layer| layer.digest.hex())),
             }
         }
         Ok(digests)

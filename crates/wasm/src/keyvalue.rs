@@ -7,6 +7,8 @@ mod files;
 mod memory;
 
 use std::io;
+use std::str::FromStr;
+use std::sync::MutexGuard;
 
 use thiserror::Error;
 
@@ -98,21 +100,39 @@ impl Bucket {
         }
     }
 
-    /// Adds to a value, which is a decimal number; none is 0. No other such sum comes in between, in this node's pods.
-    pub(crate) fn increment(&self, key: &str, delta: u64) -> Result<u64, BucketError> {
-        let _alone = match self {
-            Self::Pod(memory) => memory.alone(),
-            Self::Volume(_) => Files::alone(),
-        };
+    /// Makes another number of a value, which is a decimal one; none is 0. No other such change comes in between, in this
+    /// node's pods.
+    pub(crate) fn change<N>(&self, key: &str, change: impl FnOnce(N) -> Option<N>) -> Result<N, BucketError>
+    where
+        N: Default + FromStr + ToString,
+    {
+        let _alone = self.alone();
         let old = match self.get(key)? {
-            None => 0,
+            None => N::default(),
             Some(value) => {
-                std::str::from_utf8(&value).ok().and_then(|text| text.parse::<u64>().ok()).ok_or(BucketError::Number)?
+                std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).ok_or(BucketError::Number)?
             }
         };
-        let new = old.checked_add(delta).ok_or(BucketError::Number)?;
+        let new = change(old).ok_or(BucketError::Number)?;
         self.set(key, new.to_string().as_bytes())?;
         Ok(new)
+    }
+
+    /// Sets a value if it is what it was seen to be, and says whether it was. No other change of a number or such exchange
+    /// comes in between, in this node's pods; a plain `set` may.
+    pub(crate) fn exchange(&self, key: &str, seen: Option<&[u8]>, value: &[u8]) -> Result<bool, BucketError> {
+        let _alone = self.alone();
+        if self.get(key)?.as_deref() != seen {
+            return Ok(false);
+        }
+        self.set(key, value).map(|()| true)
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        match self {
+            Self::Pod(memory) => memory.alone(),
+            Self::Volume(_) => Files::alone(),
+        }
     }
 }
 
@@ -154,14 +174,29 @@ mod tests {
         for bucket in buckets {
             std::thread::scope(|scope| {
                 for _ in 0..4 {
-                    scope.spawn(|| (0..25).for_each(|_| assert!(bucket.increment("hits", 2).is_ok())));
+                    scope.spawn(|| (0..25).for_each(|_| assert!(add(&bucket, "hits", 2).is_ok())));
                 }
             });
             assert_eq!(bucket.get("hits").unwrap().as_deref(), Some(&b"200"[..]));
             bucket.set("word", b"many").unwrap();
-            assert!(matches!(bucket.increment("word", 1), Err(BucketError::Number)));
+            assert!(matches!(add(&bucket, "word", 1), Err(BucketError::Number)));
             bucket.set("most", u64::MAX.to_string().as_bytes()).unwrap();
-            assert!(matches!(bucket.increment("most", 1), Err(BucketError::Number)));
+            assert!(matches!(add(&bucket, "most", 1), Err(BucketError::Number)));
+        }
+    }
+
+    fn add(bucket: &Bucket, key: &str, delta: u64) -> Result<u64, BucketError> {
+        bucket.change(key, |old: u64| old.checked_add(delta))
+    }
+
+    #[test]
+    fn a_value_is_exchanged_only_for_what_was_seen() {
+        let (_volume, buckets) = buckets();
+        for bucket in buckets {
+            assert!(bucket.exchange("a", None, b"1").unwrap());
+            assert!(!bucket.exchange("a", None, b"2").unwrap());
+            assert!(bucket.exchange("a", Some(b"1"), b"2").unwrap());
+            assert_eq!(bucket.get("a").unwrap().as_deref(), Some(&b"2"[..]));
         }
     }
 

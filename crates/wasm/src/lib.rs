@@ -9,6 +9,7 @@
 //! | sandboxes, containers, what outlives the process | `sandbox`, `container`, `registry`, `records`, `log` |
 //! | addresses and ports of pods | [`address`], [`route`], [`host_port`] |
 //! | images, in CRI's words | [`images`] |
+//! | Spin applications | [`spin`] |
 //! | guests | [`engine`], [`code`], [`guest`], [`limits`], [`wasi`], [`keyvalue`] |
 
 pub mod address;
@@ -28,6 +29,7 @@ pub mod route;
 pub mod runtime;
 mod sandbox;
 pub mod service;
+pub mod spin;
 pub mod wasi;
 
 pub use container::mounts::MountError;

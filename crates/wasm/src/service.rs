@@ -3,6 +3,7 @@
 //! In come the kubelet's messages, out go answers, or a status whose message says which object, which step and what the
 //! system said. Here the calls are taken apart and handed on; a call that guests have no use for is refused by its name.
 
+mod applications;
 pub(crate) mod containers;
 pub(crate) mod error;
 mod events;

@@ -6,6 +6,7 @@
 
 pub mod network;
 
+mod buckets;
 mod config;
 mod keyvalue;
 mod lifecycle;
@@ -13,25 +14,29 @@ pub(crate) mod lookup;
 pub(crate) mod outgoing;
 #[cfg(test)]
 mod sockets_tests;
+mod spin;
+mod spin_03;
 pub(crate) mod stdio;
 mod tcp;
 mod udp;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker as ComponentLinker};
 use wasmtime::{Engine, Linker};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::sockets;
-use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
+use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::guest::{Mount, StartError, Termination};
-use crate::keyvalue::Memory;
+use crate::keyvalue::{Bucket, Memory};
 use crate::limits::StoreMemory;
-use network::{PodNetwork, SocketRecord};
+use crate::spin::hosts::AllowedHosts;
+use network::{PodNetwork, Protocol, SocketRecord};
 use outgoing::Outgoing;
 use stdio::{Input, Output};
 
@@ -46,9 +51,21 @@ pub(crate) struct Surroundings {
     pub(crate) network: Arc<PodNetwork>,
     hostname: Arc<str>,
     pairs: Memory,
+    grants: Option<Arc<Grants>>,
+}
+
+/// What a component of a Spin application may, of what a guest of its pod might.
+pub(crate) struct Grants {
+    /// Its configuration, in place of the environment.
+    pub(crate) variables: Arc<[(String, String)]>,
+    /// The stores it may open, by their labels.
+    pub(crate) stores: BTreeMap<String, Bucket>,
+    /// Where it may connect to.
+    pub(crate) hosts: AllowedHosts,
 }
 
 /// What is the same for every guest of a pod.
+#[derive(Clone)]
 pub(crate) struct Pod {
     pub(crate) network: Arc<PodNetwork>,
     pub(crate) hostname: String,
@@ -70,7 +87,8 @@ pub(crate) struct Host {
     outgoing: Outgoing,
     pub(crate) memory: StoreMemory,
     termination: Termination,
-    env: Arc<[(String, String)]>,
+    configuration: Arc<[(String, String)]>,
+    grants: Option<Arc<Grants>>,
     mounts: Arc<[Mount]>,
     pairs: Memory,
     sockets: HashMap<u32, SocketRecord>,
@@ -94,7 +112,13 @@ impl Surroundings {
                 env.push((name.to_owned(), value.clone()));
             }
         }
-        Self { env: env.into(), working_dir, mounts: mounts.into(), network, hostname: hostname.into(), pairs }
+        let grants = None;
+        Self { env: env.into(), working_dir, mounts: mounts.into(), network, hostname: hostname.into(), pairs, grants }
+    }
+
+    /// The same, held to what is granted.
+    pub(crate) fn held_to(self, grants: Grants) -> Self {
+        Self { grants: Some(Arc::new(grants)), ..self }
     }
 
     /// The data of a new store, with its arguments, and with how it hears that it is to end. Opens each mount's directory.
@@ -118,10 +142,11 @@ impl Surroundings {
                 source: error.downcast().unwrap_or_else(|error| std::io::Error::other(format!("{error:#}"))),
             })?;
         }
-        let network = Arc::clone(&self.network);
+        let (network, grants) = (Arc::clone(&self.network), self.grants.clone());
         // The second line of defence: what reaches the system has been mapped before, and is checked once more.
         builder.allow_tcp(true).allow_udp(true).socket_addr_check(move |address, used| {
-            let allowed = network.allows(address, used);
+            let granted = grants.as_ref().is_none_or(|grants| grants.allows(&network, address, used));
+            let allowed = granted && network.allows(address, used);
             Box::pin(std::future::ready(allowed))
         });
         let mut wasi = builder.build_p1();
@@ -129,16 +154,31 @@ impl Surroundings {
         Ok(Host {
             wasi,
             http: WasiHttpCtx::new(),
-            outgoing: Outgoing::new(Arc::clone(&self.network), Arc::clone(&self.hostname)),
+            outgoing: Outgoing::new(Arc::clone(&self.network), Arc::clone(&self.hostname), self.grants.clone()),
             memory,
             termination,
-            env: Arc::clone(&self.env),
+            configuration: Arc::clone(self.grants.as_ref().map_or(&self.env, |grants| &grants.variables)),
+            grants: self.grants.clone(),
             mounts: Arc::clone(&self.mounts),
             pairs: self.pairs.clone(),
             sockets: HashMap::new(),
             network: Arc::clone(&self.network),
             hostname: Arc::clone(&self.hostname),
         })
+    }
+}
+
+impl Grants {
+    /// Whether a socket may be used so. It goes out only: an application is asked over HTTP, by the node.
+    fn allows(&self, network: &PodNetwork, real: SocketAddr, used: SocketAddrUse) -> bool {
+        let shown = |protocol| network.shown(protocol, real);
+        match used {
+            SocketAddrUse::TcpConnect => self.hosts.allows_socket(shown(Protocol::Tcp)),
+            SocketAddrUse::UdpSend => self.hosts.allows_socket(shown(Protocol::Udp)),
+            SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => false,
+            // Before it connects, each socket is bound to the pod's address.
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind | SocketAddrUse::UdpReceive => true,
+        }
     }
 }
 
@@ -207,6 +247,8 @@ pub(crate) fn link_components(engine: &Engine) -> wasmtime::Result<ComponentLink
     linker.allow_shadowing(false);
     config::add_to_linker(&mut linker)?;
     keyvalue::add_to_linker(&mut linker)?;
+    keyvalue::draft2::add_to_linker(&mut linker)?;
+    spin::add_to_linker(&mut linker)?;
     lifecycle::add_to_linker(&mut linker)?;
     Ok(linker)
 }
@@ -219,5 +261,6 @@ pub(crate) fn link_concurrent(engine: &Engine) -> wasmtime::Result<ComponentLink
     wasmtime_wasi::p3::filesystem::add_to_linker(&mut linker)?;
     wasmtime_wasi::p3::random::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    spin_03::add_to_linker(&mut linker)?;
     Ok(linker)
 }

@@ -6,6 +6,7 @@
 mod command;
 pub mod component;
 mod rust;
+pub mod spin;
 pub mod toolchain;
 pub mod wat;
 
@@ -107,7 +108,13 @@ pub fn build_wat(out: &Path) -> Result<Vec<Built>> {
         ("http-03-echoes", wat::http_03_echoes()),
         ("reactor", wat::reactor(false)),
     ];
-    guests.iter().map(|(name, wasm)| packed(out, &test_reference(name), wasm)).collect()
+    let mut built =
+        guests.iter().map(|(name, wasm)| packed(out, &test_reference(name), wasm)).collect::<Result<Vec<_>>>()?;
+    let (shop, reference) = (spin::shop(), test_reference("spin-shop"));
+    let bytes = shop.layers.iter().map(|(_, content)| content.len()).sum();
+    let digest = spin::add_to_layout(out, &reference, &shop)?;
+    built.push(Built { reference, digest, bytes });
+    Ok(built)
 }
 
 fn packed(out: &Path, reference: &str, wasm: &[u8]) -> Result<Built> {

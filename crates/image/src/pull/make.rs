@@ -36,10 +36,12 @@ impl Inner {
         locked_app: &Descriptor,
     ) -> Result<Made, PullError> {
         let content = self.read_blob(image, locked_app.digest, MANIFEST_BYTES_MAX).await?;
-        let name = spin::name(&content).map_err(|problem| PullError::Corrupt {
-            image: image.clone(),
-            part: Part::Layer(locked_app.digest),
-            problem: problem.to_string(),
+        let name = spin::name(&content).map_err(|error| {
+            let problem = match std::error::Error::source(&error) {
+                Some(source) => format!("{error} ({source})"),
+                None => error.to_string(),
+            };
+            PullError::Corrupt { image: image.clone(), part: Part::Layer(locked_app.digest), problem }
         })?;
         let others = manifest.layers.iter().filter(|layer| layer.digest != locked_app.digest);
         let layers = others.map(|layer| (layer.digest, layer.media_type.clone())).collect();

@@ -20,7 +20,7 @@ use crate::container::mounts::TerminationMessage;
 use crate::container::root::Root;
 use crate::container::stdio::{self, Output, Reopen};
 use crate::container::{Command, Container, ContainerRecord, Exited, State};
-use crate::guest::{self, Exit, Guest, GuestSpec, Mount};
+use crate::guest::{self, Application, Exit, Guest, GuestSpec, Mount};
 use crate::id::Nanoseconds;
 use crate::log::Log;
 use crate::runtime::Core;
@@ -48,6 +48,8 @@ pub(crate) struct Launch {
     pub(crate) http_port: u16,
     pub(crate) hostname: String,
     pub(crate) termination_message: Option<TerminationMessage>,
+    /// The Spin application that the code is the first component of.
+    pub(crate) application: Option<Application>,
 }
 
 /// What the guest's files need for as long as it runs: its root mounted, its images not removed.
@@ -160,6 +162,7 @@ impl Task {
             limits: self.resources.borrow().limits(),
             hostname: launch.hostname,
             pairs: self.sandbox.pairs.clone(),
+            application: launch.application,
         };
         // Before the guest, so that a log file is there whatever becomes of the guest.
         let log = Log::open(self.container.spec.log_path.clone()).await;

@@ -8,6 +8,8 @@
 //! client that leaves before its answer began ends its instance; one that leaves later is seen by the guest as a
 //! closed stream. Only HTTP/1.1 is spoken. Nothing is retried.
 
+mod application;
+mod handler;
 mod p3;
 
 use std::convert::Infallible;
@@ -31,12 +33,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use wasmtime::{Engine, Store};
+use wasmtime::Store;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
-use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::{Exit, OutputSink, StartError, Stdin, Streams, Termination};
 use crate::engine::Engines;
@@ -44,6 +45,8 @@ use crate::limits::{Metered, Metering, PollCount, yield_at_ticks};
 use crate::wasi::network::{Everywhere, Protocol};
 use crate::wasi::stdio::{Input, Output, Pieces};
 use crate::wasi::{Host, Stdio, Surroundings};
+pub(super) use application::Routed;
+pub(super) use handler::Handler;
 
 /// Connections one guest holds at a time; more wait in the listener's queue.
 const CONNECTIONS: usize = 1_024;
@@ -61,24 +64,25 @@ pub(super) struct Server {
     listener: TcpListener,
     address: SocketAddr,
     shared: Arc<Shared>,
+    site: Site,
     /// Keeps the port reachable at the pod's 127.0.0.1.
     _everywhere: Everywhere,
 }
 
-/// What answers requests.
+/// Who answers which requests.
 #[derive(Clone)]
-pub(super) enum Handler {
-    /// `wasi:http/incoming-handler@0.2`.
-    P2(ProxyPre<Host>),
-    /// `wasi:http/handler@0.3`.
-    P3(ServicePre<Host>),
+enum Site {
+    /// The guest, all of them.
+    Guest(Arc<Shared>),
+    /// The components of a Spin application, by its routes.
+    Application(Arc<application::Site>),
 }
 
-impl Handler {
-    fn engine(&self) -> &Engine {
+impl Site {
+    async fn answer(&self, request: Request<Incoming>, from: SocketAddr) -> Response<HyperOutgoingBody> {
         match self {
-            Self::P2(proxy) => proxy.engine(),
-            Self::P3(service) => service.engine(),
+            Self::Guest(guest) => Arc::clone(guest).answer(request).await,
+            Self::Application(application) => application.answer(request, from).await,
         }
     }
 }
@@ -109,6 +113,8 @@ pub(super) struct Served {
     pub(super) streams: Streams,
     pub(super) port: u16,
     pub(super) termination: Termination,
+    /// The application that the guest is the first component of.
+    pub(super) application: Option<Routed>,
 }
 
 /// Binds the listener and opens each mount once, so that what cannot work fails here and not in every request.
@@ -119,7 +125,7 @@ pub(super) fn prepare(
     metering: Arc<Metering>,
     tracker: TaskTracker,
 ) -> Result<Server, StartError> {
-    let Served { args, surroundings, streams, port, termination } = served;
+    let Served { args, surroundings, streams, port, termination, application } = served;
     // There is no input for requests that run beside one another.
     let Streams { stdin: _, stdout, stderr, tty } = streams;
     let network = Arc::clone(&surroundings.network);
@@ -142,8 +148,21 @@ pub(super) fn prepare(
         fatal: watch::Sender::new(None),
     };
     shared.host(&shared.stdio())?;
+    let shared = Arc::new(shared);
+    let site = match application {
+        None => Site::Guest(Arc::clone(&shared)),
+        Some(Routed { router, answers, about, others }) => {
+            let mut parts = vec![Arc::clone(&shared)];
+            for (handler, surroundings) in others {
+                let part = shared.beside(handler, surroundings);
+                part.host(&part.stdio())?;
+                parts.push(Arc::new(part));
+            }
+            Site::Application(Arc::new(application::Site { router, answers, about, parts }))
+        }
+    };
     let everywhere = network.listen_everywhere(Protocol::Tcp, port, reachable(address));
-    Ok(Server { listener, address, shared: Arc::new(shared), _everywhere: everywhere })
+    Ok(Server { listener, address, shared, site, _everywhere: everywhere })
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -184,7 +203,7 @@ impl Server {
     }
 
     async fn serve_until(self, stop: &CancellationToken) {
-        let Server { listener, shared, _everywhere, .. } = self;
+        let Server { listener, shared, site, _everywhere, .. } = self;
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
@@ -195,8 +214,8 @@ impl Server {
             };
             while connections.try_join_next().is_some() {}
             match accepted {
-                Ok((stream, place)) => {
-                    connections.spawn(connection(Arc::clone(&shared), stream, place, stop.clone()));
+                Ok((connected, place)) => {
+                    connections.spawn(connection(site.clone(), connected, place, stop.clone()));
                 }
                 Err(error) => {
                     tracing::warn!("HTTP guest: cannot accept a connection: {error}");
@@ -213,18 +232,22 @@ impl Server {
     }
 }
 
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+/// A connection, and from where it comes.
+type Connected = (TcpStream, SocketAddr);
+
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(Connected, OwnedSemaphorePermit)> {
     let place = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, from) = listener.accept().await?;
     // Answers are small and go out whole; waiting to fill a packet only delays them.
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok(((stream, from), place))
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, _place: OwnedSemaphorePermit, stop: CancellationToken) {
+async fn connection(site: Site, connected: Connected, _place: OwnedSemaphorePermit, stop: CancellationToken) {
+    let (stream, from) = connected;
     let service = service_fn(|request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(shared.answer(request).await) }
+        let site = site.clone();
+        async move { Ok::<_, Infallible>(site.answer(request, from).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -260,6 +283,25 @@ struct Running {
 }
 
 impl Shared {
+    /// What answers beside this one, within the same limits.
+    fn beside(&self, handler: Handler, surroundings: Arc<Surroundings>) -> Self {
+        Self {
+            handler,
+            surroundings,
+            args: self.args.clone(),
+            stdout: self.stdout.clone(),
+            stderr: self.stderr.clone(),
+            tty: self.tty,
+            metering: Arc::clone(&self.metering),
+            termination: self.termination.clone(),
+            requests: Arc::clone(&self.requests),
+            instances: Arc::clone(&self.instances),
+            tracker: self.tracker.clone(),
+            abort: self.abort.clone(),
+            fatal: self.fatal.clone(),
+        }
+    }
+
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<HyperOutgoingBody> {
         let turn = async {
             let mine = Arc::clone(&self.requests).acquire_owned().await.ok()?;

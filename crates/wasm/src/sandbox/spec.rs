@@ -14,8 +14,9 @@ use crate::host_port::HostPort;
 use crate::service::error::ServiceError;
 use crate::wasi::network::Protocol;
 
-/// The runtime handlers that a RuntimeClass may name; none is the default.
-pub(crate) const HANDLERS: [&str; 2] = ["", "wasklet"];
+/// The runtime handlers that a RuntimeClass may name; none is the default. `spin` is what SpinKube's class names: what a
+/// guest is, its image says.
+pub(crate) const HANDLERS: [&str; 3] = ["", "wasklet", "spin"];
 
 /// A sandbox as it was asked for. It outlives the process in the sandbox's record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,7 +63,8 @@ impl SandboxSpec {
             return Err(ServiceError::invalid("metadata", "name, namespace and uid must be given"));
         }
         if !HANDLERS.contains(&runtime_handler.as_str()) {
-            let problem = format!("{runtime_handler:?} is not a handler of this runtime, which has \"wasklet\"");
+            let known = HANDLERS.map(|handler| format!("{handler:?}"))[1..].join(" and ");
+            let problem = format!("{runtime_handler:?} is not a handler of this runtime, which has {known}");
             return Err(ServiceError::unsupported("runtime_handler", problem));
         }
         let linux = config.linux.unwrap_or_default();

@@ -15,11 +15,13 @@ use crate::container::mounts::{self, ImageMount, MountRequest, Prepared, Wanted}
 use crate::container::stdio::Stdio;
 use crate::container::task::{COMMANDS, Files, Launch, Task, record};
 use crate::container::{Command, Container, State};
+use crate::guest::{Application, Mount};
 use crate::id::{ContainerId, Nanoseconds};
 use crate::images::{Held, Programs, exact_reference};
 use crate::records::Records;
 use crate::runtime::Core;
 use crate::sandbox::Sandbox;
+use crate::service::applications::{Assembled, Place, Planned, without_config};
 use crate::service::error::ServiceError;
 use crate::service::sandboxes::has_labels;
 
@@ -60,8 +62,7 @@ impl Core {
             path: env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone()),
             working_dir: working_dir.clone(),
         };
-        let program = self.images.program(&programs, arguments(&request, &image)).await?;
-        let code = self.code(&programs.name, &program.wasm).await?;
+        let runs = self.what_runs(&programs, &spec, &request, &env).await?;
         let mut leases = vec![lease];
         leases.extend(self.mount_images(&mut spec.mounts).await?);
         name_image(&mut spec, &image);
@@ -69,6 +70,20 @@ impl Core {
         let id = ContainerId::random();
         let mut draft = Draft { records: &self.container_records, id: Some(id.clone()) };
         let prepared = self.prepare_files(&id, &sandbox, &spec, &request, &image).await?;
+        let (root, message) = (prepared.root, prepared.termination_message);
+        let program = match runs {
+            Runs::Program { args, code } => {
+                Launched { args, code, env, mounts: prepared.mounts, port: None, application: None }
+            }
+            Runs::Application(planned) => {
+                let place = Place {
+                    directory: self.container_records.directory_of(id.as_str()),
+                    mounts: prepared.mounts,
+                    pairs: sandbox.pairs.clone(),
+                };
+                assemble(planned, &programs, place).await?
+            }
+        };
         let (state, watched) = watch::channel(State::Created);
         let (resources, resources_now) = watch::channel(spec.resources);
         let (commands, asked) = mpsc::channel(COMMANDS);
@@ -92,22 +107,41 @@ impl Core {
 
         let launch = Launch {
             args: program.args,
-            env,
+            env: program.env,
             working_dir,
-            mounts: prepared.mounts,
-            files: Files { root: prepared.root, leases },
+            mounts: program.mounts,
+            files: Files { root, leases },
             tty: request.tty,
-            http_port: request.http_port,
+            http_port: program.port.unwrap_or(request.http_port),
             hostname: sandbox.spec.hostname.clone(),
-            termination_message: prepared.termination_message,
-            code,
+            termination_message: message,
+            code: program.code,
             network,
+            application: program.application,
         };
         let (core, of) = (Arc::clone(self), Arc::clone(&sandbox));
         let task = Task { core, sandbox: of, container, state, resources, commands: asked };
         self.emit(ContainerEventType::ContainerCreatedEvent, id.as_str(), &sandbox);
         tokio::spawn(task.run(launch).instrument(sandbox.span()));
         Ok(id)
+    }
+
+    /// What the image and the request name: a program, or an application.
+    async fn what_runs(
+        &self,
+        programs: &Programs,
+        spec: &ContainerSpec,
+        request: &Request,
+        env: &[(String, String)],
+    ) -> Result<Runs, ServiceError> {
+        let image = &programs.image;
+        if let Content::Spin(spin) = &image.content {
+            let (_, config) = without_config(&spec.mounts);
+            return Ok(Runs::Application(self.plan(&programs.name, spin, env, config).await?));
+        }
+        let program = self.images.program(programs, arguments(request, image)).await?;
+        let code = self.code(&programs.name, &program.wasm).await?;
+        Ok(Runs::Program { args: program.args, code })
     }
 
     /// The code of a wasm file of the image with this name.
@@ -137,8 +171,11 @@ impl Core {
         image: &Image,
     ) -> Result<Prepared, ServiceError> {
         let directory = self.container_records.directory_of(id.as_str());
-        let (sandbox, mounts) = (Arc::clone(sandbox), spec.mounts.clone());
-        let read_only_root = request.read_only_root;
+        let is_application = matches!(image.content, Content::Spin(_));
+        let mounts = if is_application { without_config(&spec.mounts).0 } else { spec.mounts.clone() };
+        let sandbox = Arc::clone(sandbox);
+        // The files of a Spin application are nobody's to change.
+        let read_only_root = request.read_only_root || is_application;
         let termination_message_path = request.termination_message_path.clone();
         let working_dir = request.working_dir.clone().or_else(|| image.config.working_dir.clone());
         let files = match &image.content {
@@ -211,6 +248,33 @@ impl Core {
             })
             .collect()
     }
+}
+
+/// What a container is to run.
+enum Runs {
+    Program { args: Vec<String>, code: Arc<Code> },
+    Application(Planned),
+}
+
+/// The same, with its files.
+struct Launched {
+    args: Vec<String>,
+    code: Arc<Code>,
+    env: Vec<(String, String)>,
+    mounts: Vec<Mount>,
+    /// Where it says itself that it is served.
+    port: Option<u16>,
+    application: Option<Application>,
+}
+
+async fn assemble(planned: Planned, programs: &Programs, place: Place) -> Result<Launched, ServiceError> {
+    let Content::Spin(spin) = programs.image.content.clone() else {
+        return Err(ServiceError::invalid("image", "it is no Spin application"));
+    };
+    let (port, name) = (planned.plan.port, programs.name.clone());
+    let assembled = tokio::task::spawn_blocking(move || planned.assemble(&name, &spin, &place)).await;
+    let Assembled { code, id, env, mounts, application } = assembled.map_err(|_| ServiceError::ShuttingDown)??;
+    Ok(Launched { args: vec![id], code, env, mounts, port, application: Some(application) })
 }
 
 /// The image as the pod's author wrote it, for messages.

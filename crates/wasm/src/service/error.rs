@@ -88,6 +88,26 @@ pub enum ServiceError {
         #[source]
         source: crate::code::CodeError,
     },
+    /// The image is a Spin application that cannot run here.
+    #[error("image {image}")]
+    Application {
+        /// The image's reference.
+        image: String,
+        /// What is wrong with it.
+        #[source]
+        source: crate::spin::PlanError,
+    },
+    /// The code of one of its components cannot run here.
+    #[error("image {image}: component {component}")]
+    Component {
+        /// The image's reference.
+        image: String,
+        /// The component.
+        component: String,
+        /// What is wrong with its code.
+        #[source]
+        source: crate::code::CodeError,
+    },
     /// The guest did not start.
     #[error("start container {id}")]
     Start {
@@ -159,7 +179,9 @@ impl ServiceError {
             | Self::Network(_)
             | Self::HostPort(_)
             | Self::Mount(_)
-            | Self::Code { .. } => Code::FailedPrecondition,
+            | Self::Code { .. }
+            | Self::Application { .. }
+            | Self::Component { .. } => Code::FailedPrecondition,
             Self::Address(_) => Code::ResourceExhausted,
             Self::StillRunning(_) | Self::ExecTimeout { .. } => Code::DeadlineExceeded,
             Self::Image(error) => error.code(),

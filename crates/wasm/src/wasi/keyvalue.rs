@@ -1,22 +1,17 @@
-//! `wasi:keyvalue`: `store`, `atomics` and `batch` over the pod's buckets.
-//!
-//! A guest opens the pod's own bucket as `""` or `default`, and a volume by the path at which it is mounted. It is told
-//! that there is no other. Never here: how pairs are kept.
+//! `wasi:keyvalue`: `store`, `atomics` and `batch` over a guest's buckets, as the first draft has them; the second is in
+//! [`draft2`].
 
-use std::path::Path;
+pub(super) mod draft2;
 
-use wasmtime::StoreContextMut;
-use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType};
-use wasmtime_wasi::WasiView;
+use wasmtime::component::{ComponentType, Lift, Linker, LinkerInstance, Lower, Resource};
 
 use super::Host;
-use crate::keyvalue::{Bucket, BucketError, Files};
+use super::buckets::{NotOpened, Pair, Store, add_resource, with};
+use crate::keyvalue::{Bucket, BucketError};
 
 const STORE: &str = "wasi:keyvalue/store@0.2.0-draft";
 const ATOMICS: &str = "wasi:keyvalue/atomics@0.2.0-draft";
 const BATCH: &str = "wasi:keyvalue/batch@0.2.0-draft";
-/// The names of the pod's own bucket.
-const OF_THE_POD: [&str; 2] = ["", "default"];
 /// Keys that one call lists.
 const PAGE: usize = 1000;
 /// What one call gets, in bytes of values.
@@ -40,6 +35,15 @@ struct KeyResponse {
     cursor: Option<u64>,
 }
 
+impl From<NotOpened> for Error {
+    fn from(why: NotOpened) -> Self {
+        match why {
+            NotOpened::Missing => Self::NoSuchStore,
+            NotOpened::Denied => Self::AccessDenied,
+        }
+    }
+}
+
 impl From<BucketError> for Error {
     fn from(error: BucketError) -> Self {
         match error {
@@ -49,119 +53,60 @@ impl From<BucketError> for Error {
     }
 }
 
-type Store<'a> = StoreContextMut<'a, Host>;
-type Pair = (String, Vec<u8>);
+/// A key, and its value if it has one.
+type Found = (String, Option<Vec<u8>>);
 
 /// Gives components the interfaces.
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    add_store(linker)?;
+    let mut store = linker.instance(STORE)?;
+    add_resource::<Error>(&mut store, "bucket", "open")?;
+    store.func_wrap_async(
+        "[method]bucket.list-keys",
+        |mut store: Store<'_>, (bucket, cursor): (Resource<Bucket>, Option<u64>)| {
+            let keys = move |bucket: &Bucket| Ok(page(bucket.keys()?, cursor));
+            Box::new(async move { with::<_, Error>(&mut store, &bucket, keys).await })
+        },
+    )?;
     linker.instance(ATOMICS)?.func_wrap_async(
         "increment",
         |mut store: Store<'_>, (bucket, key, delta): (Resource<Bucket>, String, u64)| {
-            Box::new(async move { with(&mut store, &bucket, move |bucket| bucket.increment(&key, delta)).await })
+            let add = move |old: u64| old.checked_add(delta);
+            Box::new(async move { with::<_, Error>(&mut store, &bucket, move |bucket| bucket.change(&key, add)).await })
         },
     )?;
-    add_batch(linker)
+    let mut batch = linker.instance(BATCH)?;
+    batch.func_wrap_async("get-many", |mut store: Store<'_>, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
+        let pairs = move |bucket: &Bucket| {
+            let pair = |(key, value): Found| value.map(|value| (key, value));
+            Ok(many(bucket, keys)?.into_iter().map(pair).collect::<Vec<Option<Pair>>>())
+        };
+        Box::new(async move { with::<_, Error>(&mut store, &bucket, pairs).await })
+    })?;
+    add_writes(&mut batch)
 }
 
-fn add_store(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    let mut interface = linker.instance(STORE)?;
-    interface.resource("bucket", ResourceType::host::<Bucket>(), |mut store, rep| {
-        store.data_mut().ctx().table.delete(Resource::<Bucket>::new_own(rep))?;
-        Ok(())
+/// What both drafts have of `batch` for writing.
+fn add_writes(batch: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
+    batch.func_wrap_async("set-many", |mut store: Store<'_>, (bucket, pairs): (Resource<Bucket>, Vec<Pair>)| {
+        let set = move |bucket: &Bucket| pairs.iter().try_for_each(|(key, value)| bucket.set(key, value));
+        Box::new(async move { with::<_, Error>(&mut store, &bucket, set).await })
     })?;
-    interface.func_wrap("open", |mut store: Store<'_>, (identifier,): (String,)| {
-        let Some(bucket) = store.data().bucket(&identifier) else { return Ok((Err(Error::NoSuchStore),)) };
-        Ok((Ok(store.data_mut().ctx().table.push(bucket)?),))
-    })?;
-    interface.func_wrap_async(
-        "[method]bucket.get",
-        |mut store: Store<'_>, (bucket, key): (Resource<Bucket>, String)| {
-            Box::new(async move { with(&mut store, &bucket, move |bucket| bucket.get(&key)).await })
-        },
-    )?;
-    interface.func_wrap_async(
-        "[method]bucket.set",
-        |mut store: Store<'_>, (bucket, key, value): (Resource<Bucket>, String, Vec<u8>)| {
-            Box::new(async move { with(&mut store, &bucket, move |bucket| bucket.set(&key, &value)).await })
-        },
-    )?;
-    interface.func_wrap_async(
-        "[method]bucket.delete",
-        |mut store: Store<'_>, (bucket, key): (Resource<Bucket>, String)| {
-            Box::new(async move { with(&mut store, &bucket, move |bucket| bucket.delete(&key)).await })
-        },
-    )?;
-    interface.func_wrap_async(
-        "[method]bucket.exists",
-        |mut store: Store<'_>, (bucket, key): (Resource<Bucket>, String)| {
-            Box::new(async move { with(&mut store, &bucket, move |bucket| Ok(bucket.get(&key)?.is_some())).await })
-        },
-    )?;
-    interface.func_wrap_async(
-        "[method]bucket.list-keys",
-        |mut store: Store<'_>, (bucket, cursor): (Resource<Bucket>, Option<u64>)| {
-            Box::new(async move { with(&mut store, &bucket, move |bucket| Ok(page(bucket.keys()?, cursor))).await })
-        },
-    )
-}
-
-fn add_batch(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    let mut interface = linker.instance(BATCH)?;
-    interface.func_wrap_async(
-        "get-many",
-        |mut store: Store<'_>, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
-            Box::new(async move { with(&mut store, &bucket, move |bucket| many(bucket, keys)).await })
-        },
-    )?;
-    interface.func_wrap_async("set-many", |mut store: Store<'_>, (bucket, pairs): (Resource<Bucket>, Vec<Pair>)| {
-        Box::new(async move {
-            with(&mut store, &bucket, move |bucket| pairs.iter().try_for_each(|(key, value)| bucket.set(key, value)))
-                .await
-        })
-    })?;
-    interface.func_wrap_async("delete-many", |mut store: Store<'_>, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
-        Box::new(async move {
-            with(&mut store, &bucket, move |bucket| keys.iter().try_for_each(|key| bucket.delete(key))).await
-        })
+    batch.func_wrap_async("delete-many", |mut store: Store<'_>, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
+        let delete = move |bucket: &Bucket| keys.iter().try_for_each(|key| bucket.delete(key));
+        Box::new(async move { with::<_, Error>(&mut store, &bucket, delete).await })
     })
 }
 
-impl Host {
-    fn bucket(&self, identifier: &str) -> Option<Bucket> {
-        if OF_THE_POD.contains(&identifier) {
-            return Some(Bucket::Pod(self.pairs.clone()));
-        }
-        // The root is no volume: what is in it is the container's alone.
-        let path = Path::new(identifier);
-        let volume = self.mounts.iter().find(|mount| mount.guest != "/" && Path::new(&mount.guest) == path)?;
-        Some(Bucket::Volume(Files::new(volume.host.clone(), volume.read_only)))
-    }
-}
-
-/// Does something with a bucket: in memory at once, in a volume on a thread that may wait for the disk.
-async fn with<T: Send + 'static>(
-    store: &mut Store<'_>,
-    bucket: &Resource<Bucket>,
-    work: impl FnOnce(&Bucket) -> Result<T, BucketError> + Send + 'static,
-) -> wasmtime::Result<(Result<T, Error>,)> {
-    let bucket = store.data_mut().ctx().table.get(bucket)?.clone();
-    let done = match &bucket {
-        Bucket::Pod(_) => work(&bucket),
-        Bucket::Volume(_) => tokio::task::spawn_blocking(move || work(&bucket)).await?,
-    };
-    Ok((done.map_err(Error::from),))
-}
-
-/// The pairs of keys, none for a key that is not there.
-fn many(bucket: &Bucket, keys: Vec<String>) -> Result<Vec<Option<Pair>>, BucketError> {
+/// The values of keys, each with its key.
+fn many(bucket: &Bucket, keys: Vec<String>) -> Result<Vec<Found>, BucketError> {
     let mut left = BATCH_BYTES;
-    let pair = |key: String| {
-        let Some(value) = bucket.get(&key)? else { return Ok(None) };
-        left = left.checked_sub(value.len()).ok_or(BucketError::Batch { limit_bytes: BATCH_BYTES })?;
-        Ok(Some((key, value)))
+    let value = |key: String| {
+        let value = bucket.get(&key)?;
+        let bytes = value.as_ref().map_or(0, Vec::len);
+        left = left.checked_sub(bytes).ok_or(BucketError::Batch { limit_bytes: BATCH_BYTES })?;
+        Ok((key, value))
     };
-    keys.into_iter().map(pair).collect()
+    keys.into_iter().map(value).collect()
 }
 
 /// The keys from the cursor on, and where the next page begins.

@@ -29,6 +29,7 @@ use tokio_rustls::client::TlsStream;
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::Grants;
 use super::lookup::resolve;
 use super::network::PodNetwork;
 
@@ -41,14 +42,22 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
 pub(crate) struct Outgoing {
     network: Arc<PodNetwork>,
     hostname: Arc<str>,
+    grants: Option<Arc<Grants>>,
 }
 
 type Finished = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Response = (http::Response<WasiBody>, Finished);
 
 impl Outgoing {
-    pub(crate) fn new(network: Arc<PodNetwork>, hostname: Arc<str>) -> Self {
-        Self { network, hostname }
+    pub(crate) fn new(network: Arc<PodNetwork>, hostname: Arc<str>, grants: Option<Arc<Grants>>) -> Self {
+        Self { network, hostname, grants }
+    }
+
+    /// Whether a request may go there.
+    fn allows(&self, uri: &Uri) -> bool {
+        let Some(grants) = &self.grants else { return true };
+        let (scheme, host) = (uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default());
+        grants.hosts.allows_url(scheme, host, uri.port_u16())
     }
 }
 
@@ -59,6 +68,9 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _processed: Finished,
     ) -> Box<dyn Future<Output = Result<Response, Error>> + Send> {
+        if !self.allows(request.uri()) {
+            return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
+        }
         let (network, hostname) = (Arc::clone(&self.network), Arc::clone(&self.hostname));
         Box::new(async move { send(&network, &hostname, request, options.unwrap_or_default()).await })
     }
@@ -212,7 +224,7 @@ mod tests {
 
     fn outgoing() -> Outgoing {
         let network = PodNetwork::own(ADDRESS.parse().unwrap(), "127.98.0.1".parse().unwrap());
-        Outgoing::new(Arc::new(network), "web-0".into())
+        Outgoing::new(Arc::new(network), "web-0".into(), None)
     }
 
     async fn sent(uri: String, body: WasiBody, options: RequestOptions) -> Result<Response, Error> {

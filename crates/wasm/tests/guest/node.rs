@@ -98,6 +98,7 @@ impl Setup {
             limits: Limits::default(),
             hostname: "web-0".to_owned(),
             pairs: wasm::keyvalue::Memory::default(),
+            application: None,
         };
         Self { spec, stdout, stderr }
     }

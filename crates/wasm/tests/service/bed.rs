@@ -246,8 +246,14 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, loo
 
 /// What a server answers to a GET, head and body.
 pub(crate) async fn get(address: IpAddr, port: u16) -> std::io::Result<String> {
+    get_path(address, port, "/").await
+}
+
+/// The same, of another path.
+pub(crate) async fn get_path(address: IpAddr, port: u16, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect((address, port)).await?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nspin-path-info: /forged\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
@@ -288,6 +294,7 @@ fn pack_guests(layout: &Path) {
         let name = Reference::parse(&reference(name)).unwrap();
         pack::add_to_layout(layout, &name, &pack::artifact(&wasm).unwrap()).unwrap();
     }
+    testbed::guests::spin::add_to_layout(layout, &reference("spin-shop"), &testbed::guests::spin::shop()).unwrap();
 }
 
 /// A registry that has nothing.

@@ -100,7 +100,7 @@ async fn what_is_no_wasm_is_refused_by_what_it_is() {
     let node = Node::new().await;
     add_files(&node);
     let spin = "application/vnd.fermyon.spin.application.v1+config";
-    let locked = br#"{"spin_lock_version":1,"metadata":{"name":"shop"}}"#;
+    let locked = br#"{"spin_lock_version":1,"metadata":{"name":"shop"},"triggers":[],"components":[]}"#;
     let component = ("application/vnd.wasm.content.layer.v1+wasm", &wat::sleeps()[..]);
     add(&node.layout(), &reference("spin"), (OCI_CONFIG, b"{}"), &[component, (spin, locked)]);
     add_ordinary(&node.layout(), &reference("silent"), &json!({}), &[layer(&[("a", b"a")])]);
@@ -109,7 +109,7 @@ async fn what_is_no_wasm_is_refused_by_what_it_is() {
         ("elf", "files", &["sh"][..], "exec format error: /bin/sh is a Linux program (ELF)"),
         ("missing", "files", &["/nowhere.wasm"], "\"/nowhere.wasm\": no such file in the image"),
         ("silent", "silent", &[], "no command specified"),
-        ("spin", "spin", &[], "the Spin application \"shop\": running Spin applications is not supported yet"),
+        ("spin", "spin", &[], "the application has no component that a route leads to"),
     ] {
         let command = command.iter().map(|&word| word.to_owned()).collect();
         let error = pod.try_create(name, guest, |config| config.command = command).await.unwrap_err();

@@ -13,6 +13,7 @@ mod images;
 mod layout;
 mod network;
 mod restart;
+mod spin;
 mod stop;
 mod stores;
 mod suite;

@@ -27,7 +27,8 @@ const OURS: [(&str, &str); 2] = [
 ];
 
 /// Proposals that guests written by hand use; several packages, each in braces, in one text.
-const PROPOSALS: &str = include_str!("../../../guests/wit/stores.wit");
+const PROPOSALS: &str =
+    concat!(include_str!("../../../guests/wit/stores.wit"), include_str!("../../../guests/wit/spin.wit"));
 
 /// What guests written by hand use of WASI 0.3.
 const WASI_03: [(&str, &str); 2] = [
@@ -54,6 +55,14 @@ world concurrent {
     include imports;
     export wasi:cli/run@0.3.0;
     export add: func(a: u32, b: u32) -> u32;
+}
+world spin {
+    include http-guest;
+    import wasi:filesystem/preopens@0.2.12;
+    import wasi:filesystem/types@0.2.12;
+    import fermyon:spin/variables@2.0.0;
+    import fermyon:spin/key-value@2.0.0;
+    import fermyon:spin/llm@2.0.0;
 }
 world http-03 {
     import wasi:http/types@0.3.0;

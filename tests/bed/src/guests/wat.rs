@@ -190,6 +190,29 @@ pub fn http_03_echoes() -> Vec<u8> {
     of_world(include_str!("../../../guests/wat/http-03-echo.wat"), "http-03")
 }
 
+/// A component of a Spin application that answers with its variable `greeting`, what follows its route, and what its
+/// key-value store has of that, a line each.
+#[must_use]
+pub fn spin_api() -> Vec<u8> {
+    of_world(include_str!("../../../guests/wat/spin-api.wat"), "spin")
+}
+
+/// A component of a Spin application that serves its files.
+#[must_use]
+pub fn spin_files() -> Vec<u8> {
+    of_world(include_str!("../../../guests/wat/spin-files.wat"), "spin")
+}
+
+/// A component (`wasi:http/incoming-handler`) that imports a language model of Spin's.
+#[must_use]
+pub fn spin_infers() -> Vec<u8> {
+    let import = r#"(import "fermyon:spin/llm@2.0.0" "infer" (func (param i32 i32 i32 i32 i32)))"#;
+    of_world(
+        &include_str!("../../../guests/wat/http-echo.wat").replacen("(module", &format!("(module {import}"), 1),
+        "spin",
+    )
+}
+
 /// A core module that is a library (`_initialize`) and exports `add`, which gives 1 more than the sum of two numbers. One
 /// that `fails` traps as it begins.
 #[must_use]
