@@ -108,7 +108,7 @@ async fn connect_runtime(
                     image_trust_policy: config.images.trust_policy.clone(),
                 },
                 node_address: *host_ips.first().context("this machine has no address for pods; --node-ip gives one")?,
-                pod_addresses: wasm::PodAddressMode::Auto,
+                pod_addresses: pod_addresses(config),
             };
             let runtime = assemble::open_runtime(place).await?;
             let client =
@@ -120,8 +120,20 @@ async fn connect_runtime(
     let channel = cri::unix(&socket.to_string_lossy())?;
     let client = cri::Client::with_request_timeout(channel, config.runtime_request_timeout);
     let version = client.version().await.map_err(|error| anyhow::anyhow!("{error}: {}", error.message()))?;
+    if config.kubeconfig.is_none() && config.pod_cidr.is_none() {
+        tracing::warn!("there is no API server: give --pod-cidr if the runtime gives each pod an address of its own");
+    }
     tracing::info!(socket = %socket.display(), runtime = version.runtime_name, version = version.runtime_version, "connected");
     Ok((client, None))
+}
+
+/// Nobody gives a kubelet without an API server a podCIDR, but whoever starts it.
+fn pod_addresses(config: &Config) -> wasm::PodAddressMode {
+    if config.kubeconfig.is_some() || config.pod_cidr.is_some() {
+        return wasm::PodAddressMode::Auto;
+    }
+    tracing::info!("there is no API server and no --pod-cidr: all pods share the node's address");
+    wasm::PodAddressMode::Host
 }
 
 /// What runs until it is dropped.
@@ -195,6 +207,7 @@ async fn assemble_kubelet(
     });
     let pods: Arc<dyn Pods> = Arc::new(View {
         tables: Arc::clone(kubelet.tables()),
+        mirrors: kubelet.mirrors().cloned(),
         pod_logs: config.pod_logs_dir.clone(),
         changes: kubelet.changes().clone(),
     });

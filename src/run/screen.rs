@@ -3,7 +3,7 @@
 //! Comes in: the observed table, the container logs, our standard input. Goes out: the guests' bytes as they wrote them,
 //! short lines about the pods on standard error, and an exit code. Never here: a change of what is wanted.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::future::Future;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -34,6 +34,8 @@ const INPUT_CHUNK: usize = 16 * 1024;
 const LONGEST_LINE: usize = 64 * 1024;
 /// How soon a log that is not there yet is looked for again.
 const LOG_PAUSE: Duration = Duration::from_millis(10);
+/// Lines that are not said again; of many the oldest may be.
+const REMEMBERED: usize = 256;
 
 /// A container that could not be started.
 const START_ERROR: &str = "StartError";
@@ -60,7 +62,7 @@ pub(super) struct Screen {
     one_shot: bool,
     seen: BTreeMap<PodUid, PodStatus>,
     followed: HashSet<ContainerId>,
-    told: HashSet<String>,
+    told: VecDeque<String>,
     outputs: JoinSet<()>,
     over: watch::Sender<bool>,
     input: Option<tokio::task::JoinHandle<()>>,
@@ -83,7 +85,7 @@ impl Screen {
             one_shot,
             seen: BTreeMap::new(),
             followed: HashSet::new(),
-            told: HashSet::new(),
+            told: VecDeque::new(),
             outputs: JoinSet::new(),
             over: watch::Sender::new(false),
             input: None,
@@ -151,13 +153,18 @@ impl Screen {
     /// Takes in the table; true if some container cannot start.
     fn look(&mut self) -> bool {
         let mut hopeless = false;
+        let mut there = HashSet::new();
         for (uid, pod) in self.tables.observed.all() {
             for container in &pod.containers {
                 self.follow(&uid, &pod, container);
             }
             hopeless |= self.tell(&pod);
+            there.extend(pod.containers.iter().map(|container| container.id.clone()));
             self.seen.insert(uid, pod.status.clone());
         }
+        // What is gone does not come back.
+        self.followed.retain(|id| there.contains(id));
+        while self.outputs.try_join_next().is_some() {}
         hopeless
     }
 
@@ -182,9 +189,14 @@ impl Screen {
     }
 
     fn say_once(&mut self, line: &str) {
-        if self.told.insert(line.to_owned()) {
-            say(line);
+        if self.told.iter().any(|told| told == line) {
+            return;
         }
+        if self.told.len() >= REMEMBERED {
+            self.told.pop_front();
+        }
+        self.told.push_back(line.to_owned());
+        say(line);
     }
 
     /// Follows the instance's log, and gives the first one that wants it our standard input.
@@ -195,7 +207,8 @@ impl Screen {
         let spec = pod.object.spec.as_ref();
         let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
         let prefix = (containers.len() > 1 || self.pods > 1).then(|| format!("[{}] ", container.name));
-        let path = messages::log_file(&self.pod_logs, &pod.object.metadata, container.name.as_str(), container.attempt);
+        let identity = messages::identity_of(&pod.object.metadata);
+        let path = messages::log_file(&self.pod_logs, &identity, container.name.as_str(), container.attempt);
         let (tables, uid, over) = (Arc::clone(&self.tables), uid.clone(), self.over.subscribe());
         let (name, attempt) = (container.name.clone(), container.attempt);
         let id = format!("wasklet://{}", container.id);

@@ -16,6 +16,7 @@ mod probes;
 mod refusal;
 mod resize;
 mod restarts;
+mod silent;
 mod split;
 mod static_pods;
 mod status;

@@ -5,18 +5,19 @@
 //! does ([`status_patch`]) and what is worth an Event ([`changes`]). Foreign conditions, labels and resources are left
 //! as they are. Never here: reading the machine.
 
-mod amount;
 mod object;
 mod status;
+mod threshold;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use crate::quantity::Amount;
 use k8s_openapi::api::core::v1::Taint;
 
 pub use self::{
-    amount::{Amount, InvalidAmount, Threshold},
     object::{desired_node, metadata_patch, own_labels},
     status::{changes, needs_report, status, status_patch},
+    threshold::Threshold,
 };
 
 /// Everything a node's object is made of.

@@ -1,7 +1,9 @@
 //! Amounts in pod specs: Kubernetes quantities (`100m`, `1.5Gi`, `2e3`) that are not below zero, as whole numbers.
 //! Fractions are rounded up, as the API does.
 
-use crate::node::Amount;
+mod amount;
+
+pub use amount::{Amount, InvalidAmount};
 
 /// A string that is not an amount a pod can ask for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

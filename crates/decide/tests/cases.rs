@@ -43,6 +43,8 @@ enum Step {
     Fail { task: String, container: Option<String>, reason: String, message: String, times: u32 },
     /// The source changes the pod.
     Edit(Value),
+    /// Somebody else says something of the pod's state: a condition.
+    OthersSay(Value),
     /// The node has this much for pods, in thousandths of a core and bytes, and the pod is judged anew.
     Room { cpu_millis: u64, memory_bytes: u64 },
     /// Another pod has this much CPU, and the pod is judged anew.
@@ -81,6 +83,7 @@ fn take(world: &mut World, step: Step) {
             world.faults.push(Fault { kind: task, container, failure: Failure::new(known(reason), message), times });
         }
         Step::Edit(change) => world.edit(&change),
+        Step::OthersSay(condition) => world.others_say(condition),
         Step::Room { cpu_millis, memory_bytes } => {
             let allocatable = Resources {
                 cpu_millis: Some(cpu_millis),

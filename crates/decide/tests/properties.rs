@@ -107,7 +107,7 @@ fn object(policy: &str, with_rule: bool) -> Value {
 /// How a container lives that goes on until it is stopped.
 fn lasting_life() -> Life {
     let (post_start, pre_stop) = (Run::default(), Run::default());
-    Life { exits: None, after: 0, stops_in: 0, stops_with: 143, post_start, pre_stop }
+    Life { exits: None, after: 0, stops_in: 0, stops_with: 143, says: String::new(), post_start, pre_stop }
 }
 
 /// How those containers live that are to come to an end by themselves.

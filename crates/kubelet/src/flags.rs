@@ -87,7 +87,7 @@ pub struct KubeletFlags {
     /// The host's resolver configuration; "" is none [default: /etc/resolv.conf]
     #[arg(long, value_name = "FILE", help_heading = PODS)]
     pub resolv_conf: Option<String>,
-    /// The pods' address range where no API server assigns one
+    /// The pods' address range where no API server assigns one; without either, all pods share the node's address
     #[arg(long, value_name = "CIDR", help_heading = PODS)]
     pub pod_cidr: Option<String>,
     /// A CRI runtime's socket, unix:///path [default: the runtime in this process]

@@ -89,6 +89,7 @@ pub struct Setup {
 /// The pod half at work. Dropping it stops the work and leaves the runtime's containers alone.
 pub struct Kubelet {
     tables: Arc<Tables>,
+    mirrors: Option<Arc<Mirrors>>,
     changes: mpsc::Sender<Change>,
     tasks: JoinSet<()>,
 }
@@ -104,8 +105,9 @@ impl Kubelet {
         let (changes, queue) = mpsc::channel(CHANGES);
         let mut sources = Vec::new();
         let (heard, all_heard) = watch::channel(false);
-        match setup.api {
-            Some(client) => {
+        let mirrors = setup.api.is_some().then(|| Arc::new(Mirrors::new(publisher.clone())));
+        match setup.api.zip(mirrors.clone()) {
+            Some((client, mirrors)) => {
                 sources.push(Origin::Api);
                 tasks.spawn(events::write_events(
                     client.clone(),
@@ -114,7 +116,6 @@ impl Kubelet {
                     setup.clock,
                     setup.records,
                 ));
-                let mirrors = Arc::new(Mirrors::new(publisher.clone()));
                 let shown = (Arc::clone(&tables), Arc::clone(&mirrors));
                 tasks.spawn(status::publish(client.clone(), shown.0, shown.1, publisher.clone()));
                 let keeper = Keeper {
@@ -183,12 +184,17 @@ impl Kubelet {
         };
         let node = Node { host_ips: setup.host_ips, capacity: setup.capacity };
         tasks.spawn(Dispatcher::new(Arc::new(shared), node, sources, heard).run(queue));
-        Self { tables, changes, tasks }
+        Self { tables, mirrors, changes, tasks }
     }
 
     /// What is desired and what is observed.
     pub fn tables(&self) -> &Arc<Tables> {
         &self.tables
+    }
+
+    /// What the API server shows of the node's own pods; none without one.
+    pub fn mirrors(&self) -> Option<&Arc<Mirrors>> {
+        self.mirrors.as_ref()
     }
 
     /// Where pods come in by hand.

@@ -66,6 +66,10 @@ impl ContainerKind {
 pub struct PodCounts<'a> {
     /// What is desired, with current status.
     pub desired: &'a [std::sync::Arc<Pod>],
+    /// How many of those are the node's own.
+    pub static_pods: usize,
+    /// How many mirrors of such pods the API server has.
+    pub mirrors: usize,
     /// How many have a running sandbox.
     pub running: usize,
 }
@@ -199,11 +203,13 @@ impl Metrics {
             [("git_version", KUBELET_VERSION), ("major", major), ("minor", minor), ("platform", "wasi/wasm32")];
         write_sample(out, "kubernetes_build_info", &labels, 1.0);
 
-        let from_file = pods.desired.iter().filter(|pod| is_static(pod)).count();
         write_type(out, "kubelet_desired_pods", "The number of pods the kubelet is told to run.", "gauge");
-        for (label, count) in [("", pods.desired.len() - from_file), ("true", from_file)] {
+        for (label, count) in [("", pods.desired.len().saturating_sub(pods.static_pods)), ("true", pods.static_pods)] {
             write_sample(out, "kubelet_desired_pods", &[("static", label)], as_f64(count));
         }
+        let help = "The number of mirror pods the kubelet will try to create (one per admitted static pod)";
+        write_type(out, "kubelet_mirror_pods", help, "gauge");
+        write_sample(out, "kubelet_mirror_pods", &[], as_f64(pods.mirrors));
         write_type(out, "kubelet_running_pods", "Number of pods that have a running pod sandbox.", "gauge");
         write_sample(out, "kubelet_running_pods", &[], as_f64(pods.running));
         write_type(out, "kubelet_running_containers", "Number of containers, by their state.", "gauge");
@@ -220,11 +226,6 @@ impl Metrics {
             write_sample(out, "kubelet_running_containers", &[("container_state", state)], as_f64(count));
         }
     }
-}
-
-fn is_static(pod: &Pod) -> bool {
-    let source = pod.metadata.annotations.as_ref().and_then(|all| all.get("kubernetes.io/config.source"));
-    source.is_some_and(|source| source != "api")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of pods are far below 2^52")]

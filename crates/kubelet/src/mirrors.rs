@@ -56,6 +56,11 @@ impl Mirrors {
         known.mirrors.values().find(|mirror| mirror::shows(mirror).as_ref() == Some(pod)).cloned()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).mirrors.len()
+    }
+
     /// These are all.
     pub(crate) fn all(&self, mirrors: BTreeMap<PodUid, Arc<Pod>>) {
         let shown: Vec<_> = mirrors.values().filter_map(|mirror| mirror::shows(mirror)).collect();

@@ -15,7 +15,7 @@ use crate::bed::place::Place;
 use crate::bed::process::{Process, WASKLET, command};
 use crate::bed::{PATIENCE, guests, http, ports};
 
-/// An HTTP guest on the node's own address: without an API server there is no podCIDR.
+/// An HTTP guest. It is at the node's own address: without an API server there is no podCIDR.
 fn manifest(name: &str, image: &str, port: u16) -> String {
     format!(
         "
@@ -23,7 +23,6 @@ apiVersion: v1
 kind: Pod
 metadata: {{name: {name}}}
 spec:
-  hostNetwork: true
   terminationGracePeriodSeconds: 2
   containers:
   - name: main

@@ -177,6 +177,18 @@ impl WasmNode {
         self.process.lock().await.as_mut().context("the node was never started")?.kill().await
     }
 
+    /// Stops it where it stands: it neither does nor says anything, and does not know.
+    pub(crate) async fn freeze(&self) -> Result<()> {
+        self.process.lock().await.as_ref().context("the node was never started")?.signal(Signal::STOP);
+        Ok(())
+    }
+
+    /// Lets it go on from there.
+    pub(crate) async fn thaw(&self) -> Result<()> {
+        self.process.lock().await.as_ref().context("the node was never started")?.signal(Signal::CONT);
+        Ok(())
+    }
+
     /// Stops it in order.
     pub(crate) async fn stop(&self) -> Result<()> {
         let process = self.process.lock().await.take().context("the node does not run")?;

@@ -43,9 +43,14 @@ pub(crate) async fn on_own_node(
 }
 
 /// Plays the test on a cluster of its own, whose parts it may stop.
-pub(crate) async fn on_own_cluster(name: &str, test: impl AsyncFnOnce(&Scene<'_>) -> Result<()>) -> Result<()> {
-    let cluster = Cluster::alone(Options::default()).await?;
-    let node = WasmNode::own(&cluster, name, NodeOptions::default()).await?;
+pub(crate) async fn on_own_cluster(
+    name: &str,
+    cluster: Options,
+    node: NodeOptions,
+    test: impl AsyncFnOnce(&Scene<'_>) -> Result<()>,
+) -> Result<()> {
+    let cluster = Cluster::alone(cluster).await?;
+    let node = WasmNode::own(&cluster, name, node).await?;
     play(&cluster, &node, test).await?;
     node.retire(&cluster).await
 }

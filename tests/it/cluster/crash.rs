@@ -5,6 +5,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use testbed::cluster::{await_object, has_condition};
+use testbed::control_plane::Options;
 
 use crate::bed::node::NodeOptions;
 use crate::bed::scene::{at, container, exit_code, on_own_cluster, on_own_node, running_id};
@@ -32,7 +33,7 @@ containers:
 
 #[tokio::test]
 async fn pods_do_not_notice_that_the_api_server_is_away() -> Result<()> {
-    on_own_cluster("steady", async |scene| {
+    on_own_cluster("steady", Options::default(), NodeOptions::default(), async |scene| {
         let control_plane = scene.cluster.control_plane().context("a cluster of our own")?;
         scene.apply_pod("web", WEB).await?;
         let before = scene.namespace.await_condition("web", "Ready").await?;

@@ -16,8 +16,9 @@ use k8s_openapi::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Amount, Change, Input, Runtime};
+use super::{Change, Input, Runtime};
 use crate::parse::is_extended_resource;
+use crate::quantity::Amount;
 
 /// Names of one image that the status carries, the kubelet's number.
 const MAX_IMAGE_NAMES: usize = 5;

@@ -1,9 +1,9 @@
 //! What a status says of amounts: what is in force, what is not granted, what is being put into force.
 
-use crate::node::Amount;
 use crate::observed::{Instance, Observed};
 use crate::plan::TaskKind;
 use crate::pod::{Container, Pod};
+use crate::quantity::Amount;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;

@@ -199,6 +199,16 @@ impl World {
         self.happen(Event::Desired(Arc::clone(&self.pod)));
     }
 
+    /// The same, and somebody else has written a condition.
+    pub(crate) fn others_say(&mut self, condition: Value) {
+        self.object["status"] = serde_json::to_value(&self.observed.status).unwrap();
+        let conditions = self.object["status"]["conditions"].as_array_mut().unwrap();
+        conditions.retain(|known| known["type"] != condition["type"]);
+        conditions.push(condition);
+        self.grant();
+        self.happen(Event::Desired(Arc::clone(&self.pod)));
+    }
+
     /// The node has other room than before.
     pub(crate) fn has(&mut self, capacity: Capacity) {
         self.capacity = capacity;

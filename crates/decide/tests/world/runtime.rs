@@ -27,6 +27,9 @@ pub(crate) struct Life {
     /// The exit code when it stops as asked.
     #[serde(default = "terminated")]
     pub(crate) stops_with: i32,
+    /// Its last words.
+    #[serde(default)]
+    pub(crate) says: String,
     /// How its `postStart` goes.
     #[serde(default)]
     pub(crate) post_start: Run,
@@ -163,6 +166,7 @@ impl Runtime {
     /// An instance ends; does nothing if it does not run.
     pub(crate) fn end(&mut self, id: &ContainerId, code: i32, at: Timestamp) {
         self.exits.remove(id);
+        let message = self.life_of(id).map_or_else(String::new, |life| life.says.clone());
         for (_, instance) in self.containers.iter_mut().filter(|(_, instance)| instance.id == *id) {
             if let InstanceState::Running { started_at } = instance.state {
                 let reason = if code == 0 { "Completed" } else { "Error" };
@@ -171,7 +175,7 @@ impl Runtime {
                     finished_at: at,
                     code,
                     reason: reason.into(),
-                    message: String::new(),
+                    message: message.clone(),
                 });
             }
         }

@@ -373,7 +373,7 @@ fn reserved(configuration: &KubeletConfiguration) -> Result<Reserved, ConfigErro
         [("systemReserved", &configuration.system_reserved), ("kubeReserved", &configuration.kube_reserved)]
     {
         for (resource, text) in map.iter().flatten() {
-            let amount = decide::node::Amount::parse(text)
+            let amount = decide::quantity::Amount::parse(text)
                 .map_err(|error| invalid(name, format!("{resource}={text}"), error))?;
             match resource.as_str() {
                 "cpu" => sum.cpu = sum.cpu + amount,

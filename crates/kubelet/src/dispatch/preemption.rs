@@ -91,9 +91,13 @@ impl Dispatcher {
         tracing::info!(pod = %pod.name, uid = %pod.uid, ?victims, "a critical pod is short of {signal}: others end for it");
         let now = Instant::now();
         let each = victims.into_iter().filter_map(|uid| {
+            let wanted = self.shared.tables.desired.get(&uid).is_some();
             let handle = self.workers.get_mut(&uid)?;
-            handle.evict(Eviction::PREEMPTED);
-            self.shared.metrics.preempted(&signal);
+            // Who goes anyway is only waited for: its worker must not be told that it is wanted.
+            if wanted {
+                handle.evict(Eviction::PREEMPTED);
+                self.shared.metrics.preempted(&signal);
+            }
             let until = now + handle.pod.grace.mul_f64(GRACES).max(SHORTEST_WAIT);
             Some(Victim { uid, until })
         });

@@ -13,6 +13,8 @@ use cri::names::PodIdentity;
 use decide::names::{ContainerId, ContainerName};
 use tokio::fs;
 
+use super::messages::log_directory;
+
 /// Where the kubelet's own default puts the logs of pods…
 const DEFAULT_PODS: &str = "/var/log/pods";
 /// …and where collectors then find a link to each.
@@ -43,14 +45,9 @@ impl LogFiles {
         &self.pods
     }
 
-    /// `<namespace>_<pod>_<uid>`, where a pod's logs are.
-    fn of_pod(&self, pod: &PodIdentity) -> PathBuf {
-        self.pods.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
-    }
-
     /// Makes the directory that the runtime writes a container's logs into; with no container, the pod's.
     pub(super) async fn prepare(&self, pod: &PodIdentity, container: Option<&ContainerName>) -> Result<(), String> {
-        let mut directory = self.of_pod(pod);
+        let mut directory = log_directory(&self.pods, pod);
         directory.extend(container.map(ContainerName::as_str));
         let made = in_time(fs::create_dir_all(&directory)).await;
         made.map_err(|error| format!("create the log directory {}: {error}", directory.display()))
@@ -95,7 +92,7 @@ impl LogFiles {
         if self.keep {
             return;
         }
-        let directory = self.of_pod(pod);
+        let directory = log_directory(&self.pods, pod);
         // Labels of a sandbox say who the pod is, and labels can say anything.
         if self.own(&directory.to_string_lossy()).is_none() || directory.parent() != Some(&self.pods) {
             return;
@@ -196,7 +193,7 @@ mod tests {
         }
 
         fn write(&self, name: &str) -> String {
-            let path = self.logs.of_pod(&pod()).join(name);
+            let path = log_directory(&self.logs.pods, &pod()).join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, name).unwrap();
             path.to_str().unwrap().to_owned()
@@ -240,7 +237,7 @@ mod tests {
             (false, false, true)
         );
         node.logs.remove_pod(&pod()).await;
-        assert!(!node.logs.of_pod(&pod()).exists());
+        assert!(!log_directory(&node.logs.pods, &pod()).exists());
         node.logs.remove_pod(&pod()).await;
     }
 

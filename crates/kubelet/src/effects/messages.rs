@@ -20,16 +20,20 @@ pub fn identity(pod: &Pod) -> PodIdentity {
     PodIdentity { name: pod.name.name.clone(), namespace: pod.name.namespace.clone(), uid: pod.uid.as_str().to_owned() }
 }
 
-/// `<pod logs>/<namespace>_<name>_<uid>`
-pub fn log_directory(pod_logs: &Path, pod: &Pod) -> PathBuf {
-    pod_logs.join(format!("{}_{}_{}", pod.name.namespace, pod.name.name, pod.uid))
+/// The same by the pod's own object.
+pub fn identity_of(object: &ObjectMeta) -> PodIdentity {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    PodIdentity { name: text(&object.name), namespace: text(&object.namespace), uid: text(&object.uid) }
 }
 
-/// The log of one instance of a container, by the pod's own object.
-pub fn log_file(pod_logs: &Path, pod: &ObjectMeta, container: &str, attempt: u32) -> PathBuf {
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let directory = format!("{}_{}_{}", text(&pod.namespace), text(&pod.name), text(&pod.uid));
-    pod_logs.join(directory).join(log_path(container, attempt))
+/// Where a pod's logs are: `<pod logs>/<namespace>_<name>_<uid>`
+pub fn log_directory(pod_logs: &Path, pod: &PodIdentity) -> PathBuf {
+    pod_logs.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
+}
+
+/// The log of one instance of a container.
+pub fn log_file(pod_logs: &Path, pod: &PodIdentity, container: &str, attempt: u32) -> PathBuf {
+    log_directory(pod_logs, pod).join(log_path(container, attempt))
 }
 
 /// A container's log, beneath its pod's directory: `<container>/<attempt>.log`
@@ -47,6 +51,7 @@ pub fn sandbox(
 ) -> v1::PodSandboxConfig {
     let network = if pod.network.host_network { v1::NamespaceMode::Node } else { v1::NamespaceMode::Pod };
     let ports = pod.lasting_containers().flat_map(|container| &container.ports).filter_map(port_mapping);
+    let identity = identity(pod);
     v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: pod.name.name.clone(),
@@ -55,10 +60,10 @@ pub fn sandbox(
             attempt,
         }),
         hostname: hostname.unwrap_or_default(),
-        log_directory: log_directory(pod_logs, pod).to_string_lossy().into_owned(),
+        log_directory: log_directory(pod_logs, &identity).to_string_lossy().into_owned(),
         dns_config: Some(dns),
         port_mappings: if pod.network.host_network { Vec::new() } else { ports.collect() },
-        labels: identity(pod).sandbox_labels(&pod.labels).into_iter().collect(),
+        labels: identity.sandbox_labels(&pod.labels).into_iter().collect(),
         annotations: pod.annotations.clone().into_iter().collect(),
         linux: Some(v1::LinuxPodSandboxConfig {
             security_context: Some(v1::LinuxSandboxSecurityContext {

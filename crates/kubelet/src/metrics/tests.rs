@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateRunning, Containe
 
 use super::*;
 
-const NONE: PodCounts<'static> = PodCounts { desired: &[], running: 0 };
+const NONE: PodCounts<'static> = PodCounts { desired: &[], static_pods: 0, mirrors: 0, running: 0 };
 
 fn has(text: &str, line: &str) {
     assert!(text.lines().any(|found| found == line), "{line}\nis missing in\n{text}");
@@ -60,11 +60,10 @@ fn pods_are_counted_when_somebody_asks() {
         status: Some(PodStatus { container_statuses: Some(vec![running]), ..PodStatus::default() }),
         ..Pod::default()
     };
-    let mut from_file = pod.clone();
-    let annotations = from_file.metadata.annotations.get_or_insert_default();
-    annotations.insert("kubernetes.io/config.source".to_owned(), "file".to_owned());
-    let desired = [Arc::new(pod), Arc::new(from_file)];
-    let text = Metrics::new("a\"b\\c").render(PodCounts { desired: &desired, running: 2 });
+    let desired = [Arc::new(pod.clone()), Arc::new(pod)];
+    let counts = PodCounts { desired: &desired, static_pods: 1, mirrors: 1, running: 2 };
+    let text = Metrics::new("a\"b\\c").render(counts);
+    has(&text, "kubelet_mirror_pods 1");
     has(&text, "kubelet_desired_pods{static=\"\"} 1");
     has(&text, "kubelet_desired_pods{static=\"true\"} 1");
     has(&text, "kubelet_running_pods 2");

@@ -12,6 +12,9 @@ pub trait Pods: Send + Sync + 'static {
     /// Every pod that is desired, each with its current status.
     fn list(&self) -> Vec<Arc<Pod>>;
 
+    /// How many of those are the node's own, and how many mirrors of them the API server has.
+    fn static_pods(&self) -> (usize, usize);
+
     /// Every pod that has a running sandbox, desired or not.
     fn running(&self) -> Vec<Arc<Pod>>;
 

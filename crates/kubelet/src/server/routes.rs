@@ -188,7 +188,8 @@ async fn open_log(
 
 async fn metrics(app: App) -> Response {
     let (desired, running) = (app.pods.list(), app.pods.running().len());
-    metrics_page(app.metrics.render(PodCounts { desired: &desired, running }))
+    let (static_pods, mirrors) = app.pods.static_pods();
+    metrics_page(app.metrics.render(PodCounts { desired: &desired, static_pods, mirrors, running }))
 }
 
 fn metrics_page(text: String) -> Response {

@@ -58,6 +58,8 @@ enum AnswerError {
     Redirects,
     #[error("reading the answer: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
+    #[error("the answer is empty")]
+    Empty,
     #[error("the answer is neither a Pod nor a PodList: {0}")]
     Parse(String),
 }
@@ -123,32 +125,35 @@ pub async fn watch_url(source: HttpSource, clock: Clock, changes: mpsc::Sender<C
     loop {
         ticks.tick().await;
         let answer = timeout(ANSWER, ask(&source)).await.unwrap_or(Err(AnswerError::Timeout));
-        match answer.and_then(|body| pods(&body, &source)) {
+        let pods = match answer.and_then(|body| pods(&body, &source)) {
             Ok(pods) => {
-                if pods.is_empty() {
-                    tracing::warn!("reading pods from the URL: the answer is empty; there are none");
-                } else if failures > 0 {
+                if failures > 0 {
                     tracing::info!("pods are read from the URL again");
                 }
                 failures = 0;
-                let wanted = first_seen.noted(&pods, clock.now());
-                if changes.send(Change::All(Origin::Http, wanted)).await.is_err() {
-                    return;
-                }
+                Some(pods)
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
                 tell(&error, failures);
+                // Somebody has emptied the page; whatever else went wrong, nobody said that there are no pods.
+                matches!(error, AnswerError::Empty).then(Vec::new)
             }
+        };
+        let Some(pods) = pods else { continue };
+        let wanted = first_seen.noted(&pods, clock.now());
+        if changes.send(Change::All(Origin::Http, wanted)).await.is_err() {
+            return;
         }
     }
 }
 
 /// What does not get better is not told for ever.
 fn tell(error: &AnswerError, failures: u32) {
+    let pods = if matches!(error, AnswerError::Empty) { "there are none" } else { "they stay as they are" };
     match failures {
-        0..=TOLD => tracing::warn!("reading pods from the URL: {error}; they stay as they are"),
-        _ => tracing::debug!(failures, "reading pods from the URL: {error}; they stay as they are"),
+        0..=TOLD => tracing::warn!("reading pods from the URL: {error}; {pods}"),
+        _ => tracing::debug!(failures, "reading pods from the URL: {error}; {pods}"),
     }
 }
 
@@ -184,11 +189,11 @@ fn within(here: &Uri, location: &str) -> Option<Uri> {
     same.then(|| Uri::from_parts(parts).ok()).flatten()
 }
 
-/// The pods of an answer; an empty one has none.
+/// The pods of an answer.
 fn pods(body: &[u8], source: &HttpSource) -> Result<Vec<Pod>, AnswerError> {
     let wrong = |message: String| AnswerError::Parse(message);
     if body.is_empty() {
-        return Ok(Vec::new());
+        return Err(AnswerError::Empty);
     }
     let text = std::str::from_utf8(body).map_err(|error| wrong(error.to_string()))?;
     let mut document: Value =

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{ObservedPod, Tables};
 use crate::effects::messages;
+use crate::mirrors::Mirrors;
 use crate::server::Pods;
 use crate::sources::Change;
 
@@ -17,6 +18,8 @@ use crate::sources::Change;
 pub struct View {
     /// The tables.
     pub tables: Arc<Tables>,
+    /// What the API server shows of the node's own pods, where there is one.
+    pub mirrors: Option<Arc<Mirrors>>,
     /// Where container logs are.
     pub pod_logs: PathBuf,
     /// The dispatcher's queue: closed when its loop has ended, full when it no longer moves.
@@ -48,6 +51,12 @@ impl Pods for View {
             .collect()
     }
 
+    fn static_pods(&self) -> (usize, usize) {
+        let desired = self.tables.desired.all();
+        let own = desired.iter().filter(|(_, row)| row.origin.is_static()).count();
+        (own, self.mirrors.as_ref().map_or(0, |mirrors| mirrors.count()))
+    }
+
     fn running(&self) -> Vec<Arc<Pod>> {
         let observed = self.tables.observed.all().into_iter();
         let runs = |row: &Arc<ObservedPod>| matches!(row.stage, Stage::Running | Stage::Terminating { .. });
@@ -61,8 +70,9 @@ impl Pods for View {
     fn log_path(&self, pod: &Pod, container: &str, container_id: &str) -> Option<PathBuf> {
         let row = self.row(pod)?;
         let instance = row.containers.iter().find(|instance| instance.id.as_str() == container_id)?;
+        let identity = messages::identity_of(&row.object.metadata);
         (instance.name.as_str() == container)
-            .then(|| messages::log_file(&self.pod_logs, &row.object.metadata, container, instance.attempt))
+            .then(|| messages::log_file(&self.pod_logs, &identity, container, instance.attempt))
     }
 
     fn is_running(&self, pod: &Pod, container_id: &str) -> bool {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use cri::fake::Outcome;
 use tokio::time::sleep;
 
+use crate::api_server::ApiServer;
 use crate::bed::{Bed, is_ready, pod, restarts, with};
 
 #[tokio::test(start_paused = true)]
@@ -66,4 +67,25 @@ async fn killed_at_any_moment_it_starts_nothing_twice() {
         assert_eq!(bed.alive().await.len(), 1, "killed after {} ms", moment * 11);
         assert_eq!(bed.ready_sandboxes().await, ["web"], "killed after {} ms", moment * 11);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_was_replaced_meanwhile_is_ended_and_the_new_one_runs() {
+    let api = ApiServer::new();
+    let mut bed = Bed::of(&api);
+    bed.fake.script().image("web:v1").image("web:v2");
+    let old = pod("web", "web:v1");
+    api.apply(&old);
+    bed.until_running(&old).await;
+    bed.kill();
+    api.force_delete("web");
+    let new = with(pod("web", "web:v2"), "/metadata/uid", "uid-another");
+    api.apply(&new);
+    bed.join(&api);
+    bed.until_running(&new).await;
+    bed.until_call("RemovePodSandbox", 1).await;
+    sleep(Duration::from_secs(120)).await;
+    assert!(bed.row(&old).is_none() && is_ready(&bed.row(&new).unwrap()));
+    assert_eq!((bed.alive().await.len(), bed.count("StartContainer")), (1, 2));
+    assert_eq!(api.pod("web").unwrap()["status"]["containerStatuses"][0]["restartCount"], 0, "it is another pod");
 }

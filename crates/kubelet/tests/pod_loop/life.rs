@@ -5,7 +5,7 @@ use std::time::Duration;
 use cri::Status;
 use cri::fake::Outcome;
 use decide::plan::Stage;
-use kubelet::effects::messages::log_file;
+use kubelet::effects::messages::{identity_of, log_file};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -36,7 +36,7 @@ async fn a_pod_comes_to_run_with_a_true_status() {
     let container = &row.containers[0];
     assert_eq!(status.container_id, Some(format!("wasklet://{}", container.id)));
     let logs = bed.folder.path().join("logs");
-    let log = log_file(&logs, &row.object.metadata, container.name.as_str(), container.attempt);
+    let log = log_file(&logs, &identity_of(&row.object.metadata), container.name.as_str(), container.attempt);
     assert!(std::fs::read_to_string(log).unwrap().ends_with("stdout F hello\n"));
 }
 

@@ -139,6 +139,19 @@ async fn nobody_ends_for_a_pod_that_cannot_have_enough_or_is_wanted_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_goes_anyway_is_waited_for_and_goes() {
+    let api = ApiServer::new();
+    let bed = full(&api, Outcome::IgnoreStop).await;
+    let victim = sized("victim", "victim:v1", "1", 0);
+    api.force_delete("victim");
+    api.apply(&critical("critical", "500m", 1));
+    bed.until_running(&pod("critical", "")).await;
+    bed.until_gone(&victim).await;
+    assert!((30..40).contains(&bed.seconds()), "{}", bed.seconds());
+    assert!(events(&api, "Preempting").is_empty(), "nobody ended it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_static_pod_is_critical_and_no_annotation_makes_one() {
     let api = ApiServer::new();
     let bed = Bed::of_manifests(&api);

@@ -348,6 +348,10 @@ impl Pods for TestPods {
         vec![Self::pod()]
     }
 
+    fn static_pods(&self) -> (usize, usize) {
+        (0, 0)
+    }
+
     fn running(&self) -> Vec<Arc<Pod>> {
         vec![Self::pod()]
     }

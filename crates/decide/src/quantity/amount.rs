@@ -1,6 +1,6 @@
 //! Amounts of a resource: Kubernetes' quantities as exact numbers.
 //!
-//! Comes in: text such as `100Mi`, `1500m`, `2e3` or, for thresholds, `10%`. Goes out: thousandths as integers, and the
+//! Comes in: text such as `100Mi`, `1500m` or `2e3`. Goes out: thousandths as integers, and the
 //! text the API server would write. What is finer than a thousandth is rounded up, as Kubernetes does; what is larger
 //! than the range stays at its end.
 
@@ -17,7 +17,7 @@ pub struct Amount {
 /// Why text is not an amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not a quantity; write it like 100Mi, 1500m or 2")]
-pub struct InvalidAmount(String);
+pub struct InvalidAmount(pub(crate) String);
 
 const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 /// Suffixes of powers of ten, with the power of ten thousandths.
@@ -152,53 +152,6 @@ fn decimal_power(suffix: &str) -> Option<i32> {
     (-18..=18).contains(&exponent).then_some(exponent + 3)
 }
 
-/// A share of a resource or an amount of it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Threshold {
-    /// So much.
-    Amount(Amount),
-    /// So many hundredths of the capacity.
-    Percent(f64),
-}
-
-impl Default for Threshold {
-    fn default() -> Self {
-        Self::Amount(Amount::default())
-    }
-}
-
-impl Threshold {
-    /// Reads a quantity, or a number with `%`.
-    ///
-    /// # Errors
-    /// Neither of the two, negative, or more than 100 %.
-    pub fn parse(text: &str) -> Result<Self, InvalidAmount> {
-        let invalid = || InvalidAmount(text.to_owned());
-        match text.strip_suffix('%') {
-            Some(number) => {
-                let percent: f64 = number.parse().map_err(|_| invalid())?;
-                (0.0..=100.0).contains(&percent).then_some(Self::Percent(percent)).ok_or_else(invalid)
-            }
-            None => {
-                let amount = Amount::parse(text)?;
-                if amount < Amount::default() { Err(invalid()) } else { Ok(Self::Amount(amount)) }
-            }
-        }
-    }
-
-    /// How much it is of this capacity.
-    #[must_use]
-    pub fn of(self, capacity: Amount) -> Amount {
-        match self {
-            Self::Amount(amount) => amount,
-            #[expect(clippy::cast_possible_truncation, reason = "a share of an i64 that is at most 100 %")]
-            Self::Percent(percent) => {
-                Amount::thousandths(0).plus((capacity.to_units() as f64 * percent / 100.0) as i128 * 1000)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,15 +189,5 @@ mod tests {
         assert_eq!([binary("16384Ki"), binary("1025"), binary("1000"), binary("0")], ["16Mi", "1025", "1k", "0"]);
         let decimal = |text: &str| Amount::parse(text).unwrap().decimal().0;
         assert_eq!([decimal("2000m"), decimal("1500m"), decimal("110"), decimal("3000")], ["2", "1500m", "110", "3k"]);
-    }
-
-    #[test]
-    fn a_threshold_is_a_share_or_an_amount() {
-        let capacity = Amount::units(1000);
-        assert_eq!(Threshold::parse("10%").unwrap().of(capacity), Amount::units(100));
-        assert_eq!(Threshold::parse("7").unwrap().of(capacity), Amount::units(7));
-        for text in ["-1%", "101%", "-5", "%", "NaN%"] {
-            assert!(Threshold::parse(text).is_err(), "{text}");
-        }
     }
 }

@@ -1,4 +1,5 @@
-//! Room for critical pods: case folders `preemptions/<name>/{node.yaml, expect.yaml}`, and properties of the choice.
+//! Whether a node takes a pod, and who ends for it: case folders `admissions/<name>/{node.yaml, expect.yaml}`, and
+//! properties of the choice of who ends.
 //!
 //! `node.yaml` says what a node has, which pods are there and which one arrives; `expect.yaml` says what its admission
 //! tells. `UPDATE_CASES=1` writes `expect.yaml` anew: read the difference before committing it.
@@ -118,7 +119,7 @@ fn play(case: &Path) -> String {
 
 #[test]
 fn every_case_is_judged_as_expected() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("preemptions");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("admissions");
     let mut cases: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     assert!(cases.len() >= 10, "the cases are gone");
