@@ -279,5 +279,6 @@ fn capacity_of(node: &Node, max_pods: u64) -> Capacity {
         },
         node_name: node.metadata.name.clone().unwrap_or_default(),
         labels: node.metadata.labels.clone().unwrap_or_default(),
+        taints: node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default(),
     }
 }

@@ -206,6 +206,7 @@ fn anything_that_runs_here() -> Capacity {
         extended: BTreeMap::new(),
         node_name: NODE_NAME.to_owned(),
         labels: decide::node::own_labels(NODE_NAME),
+        taints: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod affinity;
 mod preemption;
+mod taints;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ pub use preemption::Preemption;
 
 use crate::plan::Phase;
 use crate::pod::{Pod, Port, Rejection, Resources};
+use k8s_openapi::api::core::v1 as api;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,6 +31,8 @@ pub struct Capacity {
     pub node_name: String,
     /// The node's labels.
     pub labels: BTreeMap<String, String>,
+    /// The node's taints.
+    pub taints: Vec<api::Taint>,
 }
 
 /// Whether a node of `capacity` that has `others` takes `pod` too: at once, or, being critical, once others have ended
@@ -40,7 +44,8 @@ pub fn admit(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<Option<P
     let others = those_that_count(pod, others);
     operating_system(pod, capacity)?;
     let short = shortages(pod, &others, capacity);
-    let fits_otherwise = placement(pod, capacity).and_then(|()| host_ports(pod, &others));
+    let fits_otherwise =
+        placement(pod, capacity).and_then(|()| host_ports(pod, &others)).and_then(|()| toleration(pod, capacity));
     match short.first() {
         None => fits_otherwise.map(|()| None),
         // No room would help a pod that is in the wrong place, so nobody ends for it.
@@ -88,6 +93,17 @@ fn placement(pod: &Pod, capacity: &Capacity) -> Result<(), Rejection> {
         false => Err(Rejection {
             reason: "NodeAffinity".into(),
             message: "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector".into(),
+        }),
+    }
+}
+
+/// The node's own pods are nobody's to keep away.
+fn toleration(pod: &Pod, capacity: &Capacity) -> Result<(), Rejection> {
+    match pod.is_static || taints::are_tolerated(&capacity.taints, &pod.api) {
+        true => Ok(()),
+        false => Err(Rejection {
+            reason: "TaintToleration".into(),
+            message: "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate".into(),
         }),
     }
 }

@@ -36,20 +36,26 @@ pub enum Event {
 pub struct Eviction {
     /// `status.reason`, and the reason of the Event.
     pub reason: &'static str,
-    /// `status.message`, and the message of the condition and of the Event.
+    /// `status.message`, and the message of the Event.
     pub message: &'static str,
+    /// The message of the condition.
+    pub condition: &'static str,
 }
 
 impl Eviction {
     /// A critical pod needs the room.
-    pub const PREEMPTED: Eviction =
-        Eviction { reason: "Preempting", message: "Preempted in order to admit critical pod" };
+    pub const PREEMPTED: Eviction = Eviction {
+        reason: "Preempting",
+        message: "Preempted in order to admit critical pod",
+        condition: "Pod was preempted by Kubelet to accommodate a critical pod.",
+    };
 
     /// The one that a published status tells of, if it was begun and not carried through.
     pub(crate) fn remembered(status: &api::PodStatus) -> Option<Self> {
         let begun = |one: &&api::PodCondition| is_disruption(one) && one.status == "True";
         let condition = status.conditions.iter().flatten().find(begun)?;
-        let known = [Eviction::PREEMPTED].into_iter().find(|known| condition.message.as_deref() == Some(known.message));
+        let known =
+            [Eviction::PREEMPTED].into_iter().find(|known| condition.message.as_deref() == Some(known.condition));
         known.filter(|_| Phase::terminal(status).is_none())
     }
 }

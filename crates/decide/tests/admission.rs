@@ -48,6 +48,8 @@ struct Scene {
     has: BTreeMap<String, String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    taints: Vec<api::Taint>,
     pods: Vec<Line>,
     arrives: Line,
 }
@@ -104,6 +106,7 @@ fn capacity(scene: &Scene) -> Capacity {
         },
         extended: extended.map(|name| (name.clone(), amount(name).unwrap())).collect(),
         labels: scene.labels.clone(),
+        taints: scene.taints.clone(),
         ..Capacity::default()
     }
 }

@@ -30,6 +30,7 @@ fn node() -> Capacity {
         },
         node_name: "node-1".into(),
         extended: [("example.com/dongle".to_owned(), 4)].into(),
+        taints: Vec::new(),
         labels: [("kubernetes.io/os", "wasi"), ("zone", "a"), ("size", "7")].map(|(k, v)| (k.into(), v.into())).into(),
     }
 }

@@ -73,7 +73,7 @@ pub(super) fn all(
     if let Some(eviction) = &observed.evicted {
         // Others write this one, too; from here on it is the node's.
         foreign.retain(|condition| condition.type_ != DISRUPTION_TARGET);
-        let message = Some(eviction.message.to_owned());
+        let message = Some(eviction.condition.to_owned());
         own.push((DISRUPTION_TARGET, Verdict { message, ..Verdict::because(true, TERMINATION_BY_KUBELET) }));
     }
     let own = own.into_iter().map(|(type_, verdict)| condition(type_, verdict, pod.generation, before, now));

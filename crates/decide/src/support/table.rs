@@ -360,7 +360,10 @@ pub const TABLE: &[Row] = &[
     said("shareProcessNamespace", "guests have no processes to share", &[]),
     honoured("subdomain", ""),
     honoured("terminationGracePeriodSeconds", ""),
-    quiet("tolerations", "the scheduler and the taint manager act on them"),
+    quiet(
+        "tolerations",
+        "the scheduler and the taint manager act on them; the node asks for those of `NoExecute` taints when it admits the pod",
+    ),
     quiet("topologySpreadConstraints", SCHEDULER),
     honoured("volumes", ""),
     refused("volumes[].awsElasticBlockStore", UNSUPPORTED, VOLUMES, &[]),
