@@ -41,27 +41,31 @@ pub struct Capacity {
 /// # Errors
 /// It does not; the rejection says what is short.
 pub fn admit(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<Option<Preemption>, Rejection> {
-    let others = those_that_count(pod, others);
     operating_system(pod, capacity)?;
-    let short = shortages(pod, &others, capacity);
-    let fits_otherwise =
-        placement(pod, capacity).and_then(|()| host_ports(pod, &others)).and_then(|()| toleration(pod, capacity));
-    match short.first() {
-        None => fits_otherwise.map(|()| None),
-        // No room would help a pod that is in the wrong place, so nobody ends for it.
-        Some(_) if pod.is_critical() => {
-            fits_otherwise?;
-            preemption::choose(pod, &others, &short).map(Some)
-        }
-        Some(first) => Err(first.rejection()),
+    let fits_otherwise = placement(pod, capacity)
+        .and_then(|()| host_ports(pod, &those_that_count(pod, others)))
+        .and_then(|()| toleration(pod, capacity));
+    let room = room(pod, others, capacity);
+    match (&room, pod.is_critical()) {
+        // An ordinary pod hears of the room first…
+        (Err(_), false) => room,
+        // …and no room would help a critical one that is in the wrong place, so nobody ends for it.
+        _ => fits_otherwise.and(room),
     }
 }
 
-/// What a node of `capacity` that has `others` is short of for `pod`, if anything.
-#[must_use]
-pub fn shortage(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Option<Rejection> {
-    let short = shortages(pod, &those_that_count(pod, others), capacity);
-    short.first().map(Shortage::rejection)
+/// The same as far as amounts go: whether there is enough of everything that `pod` asks for.
+///
+/// # Errors
+/// There is not; the rejection says of what.
+pub fn room(pod: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<Option<Preemption>, Rejection> {
+    let others = those_that_count(pod, others);
+    let short = shortages(pod, &others, capacity);
+    match short.first() {
+        None => Ok(None),
+        Some(_) if pod.is_critical() => preemption::choose(pod, &others, &short).map(Some),
+        Some(first) => Err(first.rejection()),
+    }
 }
 
 fn those_that_count<'a>(pod: &Pod, others: &[&'a Pod]) -> Vec<&'a Pod> {

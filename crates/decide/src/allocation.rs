@@ -10,7 +10,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::admission::{Capacity, shortage};
+use crate::admission::{Capacity, Preemption, room};
 use crate::pod::Pod;
 use crate::qos::{self, QosClass};
 use crate::time::Timestamp;
@@ -174,11 +174,12 @@ fn resizable(pod: &api::Pod) -> impl Iterator<Item = &api::Container> {
     spec.flat_map(move |spec| spec.init_containers.iter().flatten().filter(is_sidecar).chain(&spec.containers))
 }
 
-/// Whether a node of `capacity` that has granted `others` what they have can give `wanted` what it asks for.
+/// Whether a node of `capacity` that has granted `others` what they have can give `wanted` what it asks for: at once, or,
+/// being critical, once others have ended for it.
 ///
 /// # Errors
 /// It cannot, now or ever.
-pub fn judge(wanted: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<(), PendingResize> {
+pub fn judge(wanted: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<Option<Preemption>, PendingResize> {
     let pending = |reason, message: String| PendingResize {
         reason,
         message,
@@ -199,10 +200,7 @@ pub fn judge(wanted: &Pod, others: &[&Pod], capacity: &Capacity) -> Result<(), P
             return Err(pending(PendingReason::Infeasible, message));
         }
     }
-    match shortage(wanted, others, capacity) {
-        None => Ok(()),
-        Some(rejection) => Err(pending(PendingReason::Deferred, rejection.message)),
-    }
+    room(wanted, others, capacity).map_err(|rejection| pending(PendingReason::Deferred, rejection.message))
 }
 
 /// What decides which of several resizes is judged first: the least one. Those that ask for no more, then the pod's

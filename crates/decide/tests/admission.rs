@@ -176,7 +176,7 @@ fn references(pods: &[Pod]) -> Vec<&Pod> {
 /// Whether the node has room for `pod` beside those of `others` that do not end.
 fn fits(pod: &Pod, others: &[&Pod], capacity: &Capacity, ends: impl Fn(&Pod) -> bool) -> bool {
     let stay: Vec<&Pod> = others.iter().copied().filter(|other| !ends(other)).collect();
-    decide::admission::shortage(pod, &stay, capacity).is_none()
+    decide::admission::room(pod, &stay, capacity) == Ok(None)
 }
 
 proptest! {

@@ -55,6 +55,15 @@ fn what_fits_is_granted_what_others_have_is_deferred_what_nobody_has_is_infeasib
 }
 
 #[test]
+fn a_critical_pod_gets_what_others_have() {
+    let mut wants = object("p", "1600m", "512Mi");
+    wants["spec"]["priority"] = 2_000_000_000.into();
+    let other = pod("other", "500m", "512Mi");
+    let preemption = judge(&parse(api(wants)).unwrap(), &[&other], &node()).unwrap().unwrap();
+    assert_eq!((preemption.victims, &*preemption.signal), (vec![other.uid], "cpu"));
+}
+
+#[test]
 fn static_pods_stay_as_they_are() {
     let pod = Pod { is_static: true, ..pod("p", "1m", "1") };
     let pending = judge(&pod, &[], &node()).unwrap_err();

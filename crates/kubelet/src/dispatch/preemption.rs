@@ -1,4 +1,5 @@
-//! Room for critical pods: the one pod that waits until others have ended for it, and those that arrived after it.
+//! Room for critical pods: the one pod that waits until others have ended for it, so that it can begin or have more, and
+//! those that arrived after it.
 //!
 //! Comes in: who must end for whom ([`decide::admission`]), and how the pods stand. Goes out: evictions, and workers in the
 //! order in which their pods arrived. Never here: the choice of who ends.
@@ -108,18 +109,12 @@ impl Dispatcher {
     pub(super) fn settle_preemption(&mut self) {
         while let Some(mut waiting) = self.queue.first.take() {
             waiting.victims.retain(|victim| !self.is_over(victim));
-            // It may have been deleted meanwhile, and then it does not wait, or be wanted no more.
-            let row = self.shared.tables.desired.get(&waiting.uid);
-            let row = row.filter(|_| !self.workers.contains_key(&waiting.uid));
-            if row.is_some() && !waiting.victims.is_empty() {
+            if !waiting.victims.is_empty() && self.still_waits(&waiting.uid) {
                 self.queue.first = Some(waiting);
                 return;
             }
-            if let Some(row) = row
-                && let Some(pod) = self.read(row.origin, &waiting.uid, &row.object)
-            {
-                let granted = Allocation::remembered(&pod.api);
-                self.start_worker(row.origin, pod, granted, Ok(()), Duration::ZERO);
+            if self.still_waits(&waiting.uid) {
+                self.let_in(&waiting.uid);
             }
             while !self.queue.holds()
                 && let Some(next) = self.queue.behind.pop_front()
@@ -128,6 +123,24 @@ impl Dispatcher {
                     self.take_up(row.origin, &next, &row.object);
                 }
             }
+        }
+    }
+
+    /// Whether the pod has a use for the room. It may have been deleted meanwhile, or be wanted no more, or ask for less.
+    fn still_waits(&self, uid: &PodUid) -> bool {
+        let begins = !self.workers.contains_key(uid) && self.shared.tables.desired.get(uid).is_some();
+        begins || self.resizes.contains_key(uid) && self.goes_on(uid)
+    }
+
+    /// The room is there, and it is this pod's: nothing is asked again.
+    fn let_in(&mut self, uid: &PodUid) {
+        if self.workers.contains_key(uid) {
+            return self.grant_resize(uid);
+        }
+        let Some(row) = self.shared.tables.desired.get(uid) else { return };
+        if let Some(pod) = self.read(row.origin, uid, &row.object) {
+            let granted = Allocation::remembered(&pod.api);
+            self.start_worker(row.origin, pod, granted, Ok(()), Duration::ZERO);
         }
     }
 

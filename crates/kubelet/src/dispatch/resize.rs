@@ -60,22 +60,31 @@ impl Dispatcher {
             self.workers.get(uid).map(|handle| allocation::precedence(&handle.wanted_pod, &handle.pod, *since))
         });
         for (uid, since) in waiting {
-            let Some(pending) = self.judge_resize(&uid) else { continue };
             self.resizes.insert(uid.clone(), since);
-            self.give(&uid, Some(pending));
+            if !self.queue.holds() {
+                self.judge_resize(&uid);
+            }
         }
     }
 
-    /// Why the resize is not granted; nothing if it is, and then the pod's worker knows.
-    fn judge_resize(&mut self, uid: &PodUid) -> Option<PendingResize> {
-        let handle = self.workers.get(uid)?;
-        let verdict = allocation::judge(&handle.wanted_pod, &self.residents(), &self.node.capacity.borrow());
-        if verdict.is_ok() {
-            let handle = self.workers.get_mut(uid)?;
+    /// Grants the resize, or has others end for it, or tells the pod's worker why it waits.
+    fn judge_resize(&mut self, uid: &PodUid) {
+        let Some(wanted) = self.workers.get(uid).map(|handle| Arc::clone(&handle.wanted_pod)) else { return };
+        let verdict = allocation::judge(&wanted, &self.residents(), &self.node.capacity.borrow());
+        match verdict {
+            Ok(None) => self.grant_resize(uid),
+            Ok(Some(preemption)) => self.preempt(&wanted, preemption),
+            Err(pending) => self.give(uid, Some(pending)),
+        }
+    }
+
+    /// The pod has what it asks for, and its worker knows.
+    pub(super) fn grant_resize(&mut self, uid: &PodUid) {
+        self.resizes.remove(uid);
+        if let Some(handle) = self.workers.get_mut(uid) {
             handle.granted = Allocation::of(&handle.wanted_pod.api);
             self.give(uid, None);
         }
-        verdict.err()
     }
 
     /// Gives the pod's worker what is granted, if that is news.
@@ -91,7 +100,7 @@ impl Dispatcher {
     }
 
     /// Whether the pod is wanted and neither ends nor has ended.
-    fn goes_on(&self, uid: &PodUid) -> bool {
+    pub(super) fn goes_on(&self, uid: &PodUid) -> bool {
         let ends = |handle: &Handle| {
             let status = handle.wanted_pod.api.status.as_ref();
             handle.wanted_pod.deletion.is_some() || status.is_some_and(|status| Phase::terminal(status).is_some())

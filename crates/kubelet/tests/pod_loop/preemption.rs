@@ -69,11 +69,11 @@ async fn it_waits_for_the_victim_and_those_behind_it_wait_with_it() {
     let bed = full(&api, Outcome::IgnoreStop).await;
     let before = bed.seconds();
     api.apply(&critical("critical", "500m", 1));
-    // It asks for nothing, came later, and would fit: the room that is made is not for it, nor is it first.
-    api.apply(&sized("small", "web:v1", "100m", 2));
+    // It came later, and would fit where the victim was: the room is not made for it.
+    api.apply(&sized("later", "web:v1", "600m", 2));
     until_disrupted(&api, "victim").await;
     assert_eq!(api.pod("victim").unwrap()["status"]["phase"], "Running", "it still runs");
-    assert!(bed.row(&pod("critical", "")).is_none() && bed.row(&pod("small", "")).is_none());
+    assert!(bed.row(&pod("critical", "")).is_none() && bed.row(&pod("later", "")).is_none());
     // Whoever is being deleted needs no room.
     let now = bed.now();
     api.apply(&deleted(&sized("going", "web:v1", "100m", 3), now, 30));
@@ -81,13 +81,9 @@ async fn it_waits_for_the_victim_and_those_behind_it_wait_with_it() {
     assert!(bed.row(&pod("critical", "")).is_none());
 
     bed.until_running(&pod("critical", "")).await;
-    bed.until_running(&pod("small", "")).await;
     let waited = bed.seconds() - before;
     assert!((30..40).contains(&waited), "the victim has 30 s of grace: {waited}");
-    let order: Vec<String> =
-        bed.fake.calls().iter().filter(|made| made.call == "RunPodSandbox").map(|made| made.object.clone()).collect();
-    let place = |name: &str| order.iter().position(|object| object.contains(name)).unwrap();
-    assert!(place("critical") < place("small"), "{order:?}");
+    until_status(&api, "later", "/reason", "OutOfcpu").await;
 }
 
 async fn until_disrupted(api: &ApiServer, name: &str) {
@@ -186,6 +182,29 @@ async fn a_static_pod_that_has_ended_takes_up_no_room() {
         .await;
     api.apply(&pod("web", "web:v1"));
     bed.until_running(&pod("web", "web:v1")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_critical_pod_that_asks_for_more_gets_it_from_others() {
+    let api = ApiServer::new();
+    let bed = Bed::of(&api);
+    bed.has(1000, GIBIBYTE);
+    bed.fake.script().image("web:v1").on_start("victim:v1", Outcome::IgnoreStop);
+    api.apply(&sized("victim", "victim:v1", "500m", 0));
+    api.apply(&critical("critical", "500m", 1));
+    bed.until_running(&pod("critical", "")).await;
+    bed.until_running(&pod("victim", "")).await;
+    api.edit("critical", |pod| {
+        pod["spec"]["containers"][0]["resources"] = json!({ "requests": { "cpu": "900m" } });
+        pod["metadata"]["generation"] = 2.into();
+    });
+    until_disrupted(&api, "victim").await;
+    // What comes later waits for what it leaves.
+    api.apply(&sized("late", "web:v1", "200m", 2));
+    until_status(&api, "critical", "/containerStatuses/0/allocatedResources/cpu", "900m").await;
+    until_status(&api, "victim", "/reason", "Preempting").await;
+    until_status(&api, "late", "/reason", "OutOfcpu").await;
+    assert_eq!((bed.alive().await.len(), bed.count("StartContainer")), (1, 2), "it was not restarted for it");
 }
 
 #[tokio::test(start_paused = true)]
