@@ -24,8 +24,10 @@ use crate::events::about_pod;
 
 /// A victim is waited for at least so long…
 const SHORTEST_WAIT: Duration = Duration::from_secs(10);
-/// …and so many times its grace, which leaves the runtime some time of its own.
+/// …and so many times its grace, which leaves the runtime some time of its own…
 const GRACES: f64 = 1.5;
+/// …but a grace may be longer than any clock goes.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What waits for room, in order of arrival.
 #[derive(Debug, Default)]
@@ -76,6 +78,11 @@ pub(super) fn needs_no_room(pod: &Pod) -> bool {
     pod.deletion.is_some() || pod.api.status.as_ref().is_some_and(|status| Phase::terminal(status).is_some())
 }
 
+/// How long a victim with this grace is waited for.
+fn wait_for(grace: Duration) -> Duration {
+    grace.min(LONGEST_WAIT).mul_f64(GRACES).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+}
+
 impl Dispatcher {
     /// Holds a pod that needs room back while room is made for another; says whether it does.
     pub(super) fn holds_back(&mut self, pod: &Pod) -> bool {
@@ -99,8 +106,7 @@ impl Dispatcher {
                 handle.evict(Eviction::PREEMPTED);
                 self.shared.metrics.preempted(&signal);
             }
-            let until = now + handle.pod.grace.mul_f64(GRACES).max(SHORTEST_WAIT);
-            Some(Victim { uid, until })
+            Some(Victim { uid, until: now + wait_for(handle.pod.grace) })
         });
         self.queue.first = Some(Waiting { uid: pod.uid.clone(), victims: each.collect() });
     }
@@ -160,5 +166,18 @@ impl Dispatcher {
     pub(super) fn has_ended(&self, uid: &PodUid) -> bool {
         let row = self.shared.tables.observed.get(uid);
         row.is_some_and(|row| matches!(row.stage, Stage::Ended(_) | Stage::Released))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_WAIT, SHORTEST_WAIT, wait_for};
+    use std::time::Duration;
+
+    #[test]
+    fn a_victim_has_half_as_long_again_as_its_grace() {
+        assert_eq!(wait_for(Duration::ZERO), SHORTEST_WAIT);
+        assert_eq!(wait_for(Duration::from_secs(30)), Duration::from_secs(45));
+        assert_eq!(wait_for(Duration::MAX), LONGEST_WAIT);
     }
 }
