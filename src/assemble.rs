@@ -33,6 +33,8 @@ pub(crate) async fn open_runtime(place: RuntimePlace) -> anyhow::Result<Arc<wasm
     let state = place.state_dir.display().to_string();
     let options = wasm::RuntimeOptions {
         state_dir: place.state_dir,
+        // Whatever file this process was started from, even if another stands in its place by now.
+        compiler: wasm::CompilerProgram { program: "/proc/self/exe".into(), args: vec!["compile-worker".into()] },
         shared_dir: place.shared_dir,
         image_layouts: place.layouts,
         plain_http_hosts: place.registries.insecure_registry,

@@ -35,6 +35,9 @@ enum Command {
     Runtime(runtime::RuntimeArgs),
     /// Push, pull, list, remove, inspect and build images
     Image(image::ImageArgs),
+    /// Compile one wasm file for the process that started this one
+    #[command(hide = true)]
+    CompileWorker,
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Kubelet(flags) => node::run(&flags),
         Command::Runtime(args) => runtime::run(args),
         Command::Image(args) => Ok(image::run(args)),
+        Command::CompileWorker => Ok(wasm::compile_worker()),
     };
     result.unwrap_or_else(|error| {
         terminal::say(&format!("wasklet: {error:#}"));

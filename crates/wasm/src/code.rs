@@ -1,24 +1,28 @@
 //! Compiled code: a wasm file and its digest come in, a [`Code`] that any number of guests can share goes out.
 //!
-//! Compiled once per digest, however many ask at one time, one compilation after the other; kept on disk for the
-//! next run (see [`cache`]) and in memory as long as somebody holds it. What kind of guest a file is, its bytes
+//! Compiled once per digest, however many ask at one time, in a process of its own (see [`compiler`]); kept on disk for
+//! the next run (see [`cache`]) and in memory as long as somebody holds it. What kind of guest a file is, its bytes
 //! decide, never its name. Nothing is ever compiled on a guest's way to its first instruction.
 
 mod cache;
+mod compiler;
 mod inspect;
 mod map;
+mod unfit;
+mod worker;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedMutexGuard;
 use wasmtime::{Engine, InstancePre, UnknownImportError};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::p3::bindings as p3;
@@ -28,12 +32,17 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use crate::engine::{EngineError, Engines, Profile};
 use crate::wasi::Host;
 use cache::{Cache, Verified};
+use compiler::Compiler;
 
-/// The largest wasm file that is compiled, in bytes. Compiling takes some 25 times a file's size in memory.
-const SIZE_LIMIT_BYTES: u64 = 512 << 20;
+pub use compiler::CompilerProgram;
+pub use unfit::Unfit;
+pub use worker::compile_worker;
+
+/// How long a file whose compilation took too much is not tried again: the kubelet asks every few seconds.
+const NOT_AGAIN_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// What kind of guest a wasm file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// A core module with `_start`, using `wasi_snapshot_preview1`.
     CommandP1,
@@ -59,6 +68,16 @@ impl Kind {
         matches!(self, Kind::HttpP2 | Kind::HttpP3)
     }
 
+    /// Whether it is a core module, not a component.
+    pub(crate) fn is_module(self) -> bool {
+        matches!(self, Kind::CommandP1 | Kind::ReactorP1)
+    }
+
+    /// Whether its functions wait beside one another, as those of WASI 0.3 do.
+    pub(crate) fn is_concurrent(self) -> bool {
+        matches!(self, Kind::CommandP3 | Kind::HttpP3)
+    }
+
     fn tag(self) -> &'static str {
         match self {
             Kind::CommandP1 => "p1",
@@ -71,7 +90,7 @@ impl Kind {
     }
 }
 
-/// Why a wasm file cannot be run here. All but the first and the last three are the file's own fault.
+/// Why a wasm file cannot be run here. Of its own fault are [`CodeError::Unfit`] and an unknown import.
 #[derive(Debug, Error)]
 pub enum CodeError {
     /// The file cannot be read.
@@ -99,42 +118,36 @@ pub enum CodeError {
         /// What its bytes hash to, in hex.
         found: String,
     },
-    /// The file is larger than anything we compile.
-    #[error("the wasm file has {size} bytes, more than the {SIZE_LIMIT_BYTES} that are compiled")]
-    TooLarge {
-        /// Its size in bytes.
-        size: u64,
-    },
-    /// The file does not begin as WebAssembly does.
-    #[error("not a WebAssembly file: it does not begin with \\0asm")]
-    NotWasm,
-    /// The file is cut short or damaged.
-    #[error("not a complete WebAssembly file: {detail}")]
-    Malformed {
-        /// What is wrong, and at which offset.
-        detail: String,
-    },
-    /// Nothing in it can be started.
-    #[error("no entry point: {detail}")]
-    NoEntryPoint {
-        /// What was looked for and what is there.
-        detail: String,
-    },
-    /// It needs threads.
-    #[error("needs threads, which are not supported: it uses {what}")]
-    Threads {
-        /// The memory or import that needs them.
-        what: String,
-    },
+    /// It runs on no node like this one.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// It imports what is not there.
     #[error("imports what this node does not provide: {import}")]
     UnknownImport {
         /// The import, with its module or its interface and version.
         import: String,
     },
-    /// It is no valid WebAssembly, or uses a proposal that is not enabled.
-    #[error("cannot be compiled")]
-    Compile(#[source] wasmtime::Error),
+    /// A compilation may take only so much.
+    #[error("compiling it takes more than {limit}")]
+    TooCostly {
+        /// What it was given, with the unit.
+        limit: String,
+    },
+    /// The compiler ended without an answer.
+    #[error("the compiler failed: {how}")]
+    CompilerFailed {
+        /// How it ended, and what it complained of.
+        how: String,
+    },
+    /// The compiler's process cannot be started or spoken to.
+    #[error("cannot run the compiler {}", program.display())]
+    CompilerProcess {
+        /// Its file.
+        program: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The compiled code cannot be kept or mapped.
     #[error("cannot {step} the compiled code {}", path.display())]
     Cache {
@@ -191,32 +204,54 @@ impl Code {
 
 /// The code of this process: what is loaded, what is being compiled, where it is kept.
 pub(crate) struct Codes {
-    cache: Cache,
-    loaded: Mutex<HashMap<String, Slot>>,
-    /// One compilation at a time: each uses every core there is.
-    compiling: Semaphore,
+    cache: Arc<Cache>,
+    compiler: Compiler,
+    known: Mutex<HashMap<String, Slot>>,
     compilations: AtomicU64,
 }
 
-/// Held while one caller loads or compiles a digest; the others wait for it.
-type Slot = Arc<tokio::sync::Mutex<Weak<Code>>>;
+/// Held while a digest is loaded or compiled; all others who want it wait for it.
+type Slot = Arc<tokio::sync::Mutex<Known>>;
+
+/// What this process knows of a digest.
+#[derive(Default)]
+struct Known {
+    code: Weak<Code>,
+    too_costly: Option<TooCostly>,
+}
+
+struct TooCostly {
+    limit: String,
+    since: Instant,
+}
+
+impl Known {
+    fn is_something(&self) -> bool {
+        self.code.strong_count() > 0 || self.too_costly().is_some()
+    }
+
+    fn too_costly(&self) -> Option<CodeError> {
+        let known = self.too_costly.as_ref().filter(|known| known.since.elapsed() < NOT_AGAIN_FOR)?;
+        Some(CodeError::TooCostly { limit: known.limit.clone() })
+    }
+}
 
 impl Codes {
-    pub(crate) fn open(dir: &Path) -> Result<Self, EngineError> {
+    pub(crate) fn open(dir: &Path, compiler: CompilerProgram) -> Result<Self, EngineError> {
         Ok(Self {
-            cache: Cache::open(dir)?,
-            loaded: Mutex::default(),
-            compiling: Semaphore::new(1),
+            cache: Arc::new(Cache::open(dir)?),
+            compiler: Compiler::new(compiler),
+            known: Mutex::default(),
             compilations: AtomicU64::new(0),
         })
     }
 
     fn slot(&self, digest: &str) -> Slot {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let in_use =
-            |slot: &Slot| Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|code| code.strong_count() > 0);
-        loaded.retain(|_, slot| in_use(slot));
-        Arc::clone(loaded.entry(digest.to_owned()).or_default())
+            |slot: &Slot| Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|known| known.is_something());
+        known.retain(|_, slot| in_use(slot));
+        Arc::clone(known.entry(digest.to_owned()).or_default())
     }
 }
 
@@ -225,32 +260,40 @@ impl Engines {
     /// someone holds it, mapped from the cache if it was compiled before, else compiled. The file is read only then.
     ///
     /// # Errors
-    /// See [`CodeError`]; a failure is not remembered.
+    /// See [`CodeError`]. [`CodeError::TooCostly`] is remembered for ten minutes, no other failure is.
     pub async fn code(self: &Arc<Self>, wasm: &Path, digest: &str) -> Result<Arc<Code>, CodeError> {
         let hex = digest.strip_prefix("sha256:").filter(|hex| is_sha256_hex(hex));
         let hex = hex.ok_or_else(|| CodeError::Digest { digest: digest.to_owned() })?.to_owned();
-        let slot = self.codes.slot(digest);
-        let mut slot = slot.lock().await;
-        if let Some(code) = slot.upgrade() {
+        let known = self.codes.slot(digest).lock_owned().await;
+        if let Some(code) = known.code.upgrade() {
             return Ok(code);
         }
+        // On its own: a caller who gives up leaves it to go on, and whoever asks next waits for that.
+        let runtime = self.runtime().ok_or(CodeError::Interrupted)?;
+        let obtained = runtime.spawn(Arc::clone(self).obtain(known, wasm.to_owned(), hex));
+        obtained.await.map_err(|_| CodeError::Interrupted)?
+    }
+
+    async fn obtain(
+        self: Arc<Self>,
+        mut known: OwnedMutexGuard<Known>,
+        wasm: PathBuf,
+        hex: String,
+    ) -> Result<Arc<Code>, CodeError> {
         let name = hex.clone();
         let prepared = match self.blocking(move |engines| engines.load(&name)).await? {
             Some(prepared) => prepared,
-            None => {
-                let _one_at_a_time = self.codes.compiling.acquire().await.map_err(|_| CodeError::Interrupted)?;
-                let wasm = wasm.to_owned();
-                // Looked for again: a caller that gave up may have left its compilation running.
-                self.blocking(move |engines| match engines.load(&hex)? {
-                    Some(prepared) => Ok(prepared),
-                    None => engines.compile(&wasm, &hex),
-                })
-                .await?
-            }
+            None => match known.too_costly() {
+                Some(error) => return Err(error),
+                None => self.compile(&wasm, &hex).await.inspect_err(|error| {
+                    if let CodeError::TooCostly { limit } = error {
+                        known.too_costly = Some(TooCostly { limit: limit.clone(), since: Instant::now() });
+                    }
+                })?,
+            },
         };
-        let kind = prepared.kind();
-        let code = Arc::new(Code { kind, digest: digest.to_owned(), prepared });
-        *slot = Arc::downgrade(&code);
+        let code = Arc::new(Code { kind: prepared.kind(), digest: format!("sha256:{hex}"), prepared });
+        known.code = Arc::downgrade(&code);
         Ok(code)
     }
 
@@ -309,24 +352,14 @@ impl Engines {
         Ok(None)
     }
 
-    fn compile(&self, wasm: &Path, hex: &str) -> Result<Prepared, CodeError> {
-        let bytes = read(wasm)?;
-        let found = hex::encode(Sha256::digest(&bytes));
-        if found != hex {
-            return Err(CodeError::DigestMismatch { path: wasm.to_owned(), expected: format!("sha256:{hex}"), found });
-        }
-        let kind = inspect::kind(&bytes)?;
-        let started = std::time::Instant::now();
-        let engine = self.engine(kind);
-        let compiled = match kind {
-            Kind::CommandP1 | Kind::ReactorP1 => engine.precompile_module(&bytes),
-            Kind::CommandP2 | Kind::CommandP3 | Kind::HttpP2 | Kind::HttpP3 => engine.precompile_component(&bytes),
-        };
-        let compiled = compiled.map_err(CodeError::Compile)?;
+    async fn compile(self: &Arc<Self>, wasm: &Path, hex: &str) -> Result<Prepared, CodeError> {
+        let started = Instant::now();
+        let (engines, name) = (Arc::clone(self), hex.to_owned());
+        let draft = move |kind| engines.codes.cache.draft(&engines.file_name(&name, kind));
+        let (kind, file) = self.codes.compiler.compile(wasm, hex, draft).await?;
         self.codes.compilations.fetch_add(1, Ordering::Relaxed);
-        tracing::info!("compiled sha256:{hex} ({} bytes) in {:.1?}", bytes.len(), started.elapsed());
-        let file = self.codes.cache.store(&self.file_name(hex, kind), &compiled)?;
-        self.prepare(kind, &file)
+        tracing::info!("compiled sha256:{hex} in {:.1?}", started.elapsed());
+        self.blocking(move |engines| engines.prepare(kind, &file)).await
     }
 
     fn prepare(&self, kind: Kind, file: &Verified) -> Result<Prepared, CodeError> {
@@ -357,10 +390,7 @@ impl Engines {
 
     /// Whose code a kind of guest has.
     fn engine(&self, kind: Kind) -> &Engine {
-        match kind {
-            Kind::CommandP1 | Kind::ReactorP1 | Kind::CommandP2 | Kind::HttpP2 => &self.on_demand.engine,
-            Kind::CommandP3 | Kind::HttpP3 => &self.concurrent.engine,
-        }
+        if kind.is_concurrent() { &self.concurrent.engine } else { &self.on_demand.engine }
     }
 
     fn prepare_http(&self, file: &Verified) -> Result<Prepared, CodeError> {
@@ -402,23 +432,6 @@ fn is_sha256_hex(hex: &str) -> bool {
     hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, CodeError> {
-    let failed = |source| CodeError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
-    if size > SIZE_LIMIT_BYTES {
-        return Err(CodeError::TooLarge { size });
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    // Once more by count: a file may grow, and a device has no size.
-    file.take(SIZE_LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    let size = bytes.len() as u64;
-    if size > SIZE_LIMIT_BYTES {
-        return Err(CodeError::TooLarge { size });
-    }
-    Ok(bytes)
-}
-
 #[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 fn unknown_import(error: wasmtime::Error) -> CodeError {
     let import = match error.downcast_ref::<UnknownImportError>() {
@@ -430,7 +443,7 @@ fn unknown_import(error: wasmtime::Error) -> CodeError {
 
 #[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 fn no_entry_point(error: wasmtime::Error) -> CodeError {
-    CodeError::NoEntryPoint { detail: format!("{error:#}") }
+    Unfit::NoEntryPoint { detail: format!("{error:#}") }.into()
 }
 
 /// What compiled code depends on beside the wasm file: Wasmtime's version, the processor, the engine's settings.

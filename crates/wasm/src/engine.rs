@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker as ComponentLinker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig};
 
-use crate::code::Codes;
+use crate::code::{Codes, CompilerProgram, Kind};
 use crate::limits::epoch::Ticker;
 use crate::wasi::{self, Host};
 
@@ -40,6 +40,8 @@ const COMMAND_INSTANCES: u32 = 32;
 pub struct EngineOptions {
     /// Where compiled code is kept between runs; made with mode 0700 if absent.
     pub cache_dir: PathBuf,
+    /// What compiles, in a process of its own.
+    pub compiler: CompilerProgram,
     /// HTTP instances that may live at one time in this process, over all guests.
     pub http_instances: u32,
     /// Threads that run guests; `None` is one per CPU.
@@ -49,8 +51,8 @@ pub struct EngineOptions {
 impl EngineOptions {
     /// The defaults, with compiled code kept in `cache_dir`: 512 HTTP instances, a thread per CPU.
     #[must_use]
-    pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
-        Self { cache_dir: cache_dir.into(), http_instances: 512, worker_threads: None }
+    pub fn new(cache_dir: impl Into<PathBuf>, compiler: CompilerProgram) -> Self {
+        Self { cache_dir: cache_dir.into(), compiler, http_instances: 512, worker_threads: None }
     }
 }
 
@@ -123,7 +125,7 @@ impl Engines {
     /// # Errors
     /// See [`EngineError`].
     pub fn new(options: EngineOptions) -> Result<Arc<Self>, EngineError> {
-        let EngineOptions { cache_dir, http_instances, worker_threads } = options;
+        let EngineOptions { cache_dir, compiler, http_instances, worker_threads } = options;
         let on_demand = profile("on-demand", &settings(), wasi::link_components)?;
         let concurrent = profile("concurrent", &concurrent_settings(), wasi::link_concurrent)?;
         let modules = wasi::link_modules(&on_demand.engine)
@@ -146,7 +148,7 @@ impl Engines {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&cache_dir).map_err(cache("create"))?;
         // Whoever can write here can have code run; one made by somebody else with another mode is closed first.
         fs::set_permissions(&cache_dir, fs::Permissions::from_mode(0o700)).map_err(cache("close"))?;
-        let codes = Codes::open(&cache_dir)?;
+        let codes = Codes::open(&cache_dir, compiler)?;
 
         let mut threads = tokio::runtime::Builder::new_multi_thread();
         if let Some(workers) = worker_threads {
@@ -221,6 +223,11 @@ fn profile(
     Ok(Profile { engine, components })
 }
 
+/// An engine that only compiles, for guests of one kind.
+pub(crate) fn compiling(kind: Kind) -> wasmtime::Result<Engine> {
+    Engine::new(&if kind.is_concurrent() { concurrent_settings() } else { settings() })
+}
+
 /// The settings both engines share; whatever changes the code belongs here, and in a pooled copy nothing may.
 fn settings() -> Config {
     let mut config = Config::new();
@@ -270,7 +277,8 @@ mod tests {
     #[test]
     fn a_pool_too_big_for_the_address_space_is_reported_and_done_without() {
         let cache = tempfile::tempdir().unwrap();
-        let mut options = EngineOptions::new(cache.path());
+        let nothing = CompilerProgram { program: PathBuf::new(), args: Vec::new() };
+        let mut options = EngineOptions::new(cache.path(), nothing);
         options.http_instances = 100_000;
         let engines = Engines::new(options).unwrap();
         assert!(!engines.is_pooled());

@@ -32,6 +32,7 @@ pub mod service;
 pub mod spin;
 pub mod wasi;
 
+pub use code::{CompilerProgram, compile_worker};
 pub use container::mounts::MountError;
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use sandbox::network::{NetworkError, PodAddressMode};

@@ -19,6 +19,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::code::CompilerProgram;
 use crate::container::stdio::Stdio;
 use crate::container::task::COMMANDS as CONTAINER_COMMANDS;
 use crate::container::{self, Container, ContainerRecord};
@@ -42,6 +43,8 @@ const EVENTS: usize = 1024;
 pub struct RuntimeOptions {
     /// Where the records of sandboxes and containers are kept; made with mode 0700 if absent. One runtime at a time.
     pub state_dir: PathBuf,
+    /// What compiles wasm, in a process of its own.
+    pub compiler: CompilerProgram,
     /// Where images and compiled code are kept; any number of runtimes share it.
     pub shared_dir: PathBuf,
     /// OCI image layouts that images are looked for in before a registry is asked.
@@ -184,7 +187,7 @@ fn open(options: RuntimeOptions) -> Result<Opened, RuntimeError> {
         options.registry_hosts,
         trust,
     )?;
-    let mut engine_options = EngineOptions::new(options.shared_dir.join("code"));
+    let mut engine_options = EngineOptions::new(options.shared_dir.join("code"), options.compiler);
     engine_options.worker_threads = options.guest_threads;
     let engines = Engines::new(engine_options)?;
     let held = sandboxes.iter().filter_map(|sandbox| sandbox.addresses);

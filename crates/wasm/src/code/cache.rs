@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -47,6 +48,78 @@ impl Verified {
     }
 }
 
+/// A file of the cache that is being written. Dropped before it is kept, it was never there.
+pub(super) struct Draft {
+    cache: Arc<Cache>,
+    mac: Sha256,
+    mac_path: PathBuf,
+    path: PathBuf,
+    new: NewFile,
+}
+
+impl Draft {
+    /// Writes all that there is to read, and says how many bytes it was.
+    pub(super) fn write_from(&mut self, from: &mut impl Read) -> Result<u64, CodeError> {
+        let failed = |source| CodeError::Cache { step: "store", path: self.path.clone(), source };
+        let mut written = 0;
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            let length = from.read(&mut piece).map_err(failed)?;
+            let Some(piece) = piece.get(..length).filter(|piece| !piece.is_empty()) else { return Ok(written) };
+            self.new.file.write_all(piece).map_err(failed)?;
+            self.mac.update(piece);
+            written += length as u64;
+        }
+    }
+
+    /// Puts it into its place.
+    pub(super) fn keep(self) -> Result<Verified, CodeError> {
+        let Self { cache, mac, mac_path, path, new } = self;
+        let kept = (|| {
+            // The hash first: should we die in between, the file without it was never there.
+            let mut hash = NewFile::create(&cache.dir)?;
+            hash.file.write_all(&cache.finish(mac))?;
+            hash.rename(&mac_path)?;
+            new.rename(&path)
+        })();
+        kept.map(Verified).map_err(|source| CodeError::Cache { step: "store", path, source })
+    }
+}
+
+/// A file of mode 0400 under a name of its own, removed again unless it is renamed.
+struct NewFile {
+    file: File,
+    path: Option<PathBuf>,
+}
+
+impl NewFile {
+    fn create(dir: &Path) -> io::Result<Self> {
+        let path = dir.join(format!("new-{}", hex::encode(random::<8>()?)));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path)?;
+        Ok(Self { file, path: Some(path) })
+    }
+
+    /// Gives it its name, and opens it for reading.
+    fn rename(mut self, name: &Path) -> io::Result<File> {
+        self.file.sync_all()?;
+        let Some(path) = self.path.take() else { return Err(io::ErrorKind::NotFound.into()) };
+        let renamed = File::open(&path).and_then(|file| fs::rename(&path, name).map(|()| file));
+        if renamed.is_err() {
+            self.path = Some(path);
+        }
+        renamed
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.take() {
+            // A file left over takes room and is never read.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
 impl Cache {
     pub(super) fn open(dir: &Path) -> Result<Self, EngineError> {
         let path = dir.join("key");
@@ -69,16 +142,12 @@ impl Cache {
         Ok(None)
     }
 
-    /// Keeps `bytes` under `name`, in place of what may be there.
-    pub(super) fn store(&self, name: &str, bytes: &[u8]) -> Result<Verified, CodeError> {
+    /// Begins a file that is to be kept under `name`, in place of what may be there.
+    pub(super) fn draft(self: &Arc<Self>, name: &str) -> Result<Draft, CodeError> {
         let path = self.dir.join(name);
-        let failed = |source| CodeError::Cache { step: "store", path: path.clone(), source };
-        let mut mac = self.mac(name);
-        mac.update(bytes);
-        // The hash first: should we die in between, the file without it was never there.
-        self.replace(&self.mac_path(name), &self.finish(mac)).map_err(failed)?;
-        let file = self.replace(&path, bytes).map_err(failed)?;
-        Ok(Verified(file))
+        let new = NewFile::create(&self.dir);
+        let new = new.map_err(|source| CodeError::Cache { step: "store", path: path.clone(), source })?;
+        Ok(Draft { cache: Arc::clone(self), mac: self.mac(name), mac_path: self.mac_path(name), path, new })
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<(), CodeError> {
@@ -116,18 +185,6 @@ impl Cache {
 
     fn mac_path(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.mac"))
-    }
-
-    /// A new file of mode 0400 in place of the one at `path`, open for reading.
-    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
-        let new = self.dir.join(format!("new-{}", hex::encode(random::<8>()?)));
-        let written = write_new(&new, 0o400, bytes).and_then(|()| File::open(&new));
-        let renamed = written.and_then(|file| fs::rename(&new, path).map(|()| file));
-        if renamed.is_err() {
-            // The error to report is the first one; a file left over is swept by nobody but harms nobody.
-            let _ = fs::remove_file(&new);
-        }
-        renamed
     }
 
     fn mac_of_file(&self, name: &str, file: &mut File) -> io::Result<Mac> {
@@ -231,6 +288,16 @@ mod tests {
 
     use super::*;
 
+    fn open(dir: &tempfile::TempDir) -> Arc<Cache> {
+        Arc::new(Cache::open(dir.path()).unwrap())
+    }
+
+    fn store(cache: &Arc<Cache>, name: &str, mut bytes: &[u8]) {
+        let mut draft = cache.draft(name).unwrap();
+        draft.write_from(&mut bytes).unwrap();
+        draft.keep().unwrap();
+    }
+
     fn read(file: &Verified) -> Vec<u8> {
         let mut bytes = Vec::new();
         file.file().try_clone().unwrap().read_to_end(&mut bytes).unwrap();
@@ -246,17 +313,28 @@ mod tests {
     #[test]
     fn what_was_stored_is_found_again_by_another_process() {
         let dir = tempfile::tempdir().unwrap();
-        Cache::open(dir.path()).unwrap().store("a.cwasm", b"code").unwrap();
-        let found = Cache::open(dir.path()).unwrap().verified("a.cwasm").unwrap().unwrap();
+        store(&open(&dir), "a.cwasm", b"code");
+        let found = open(&dir).verified("a.cwasm").unwrap().unwrap();
         assert_eq!(read(&found), b"code");
-        assert!(Cache::open(dir.path()).unwrap().verified("b.cwasm").unwrap().is_none());
+        assert!(open(&dir).verified("b.cwasm").unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_not_kept_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = open(&dir);
+        let mut draft = cache.draft("a.cwasm").unwrap();
+        draft.write_from(&mut &b"half of the co"[..]).unwrap();
+        drop(draft);
+        assert!(cache.verified("a.cwasm").unwrap().is_none());
+        assert_eq!(cache.kept().unwrap().inodes, 1, "the key alone");
     }
 
     #[test]
     fn a_changed_file_is_refused_and_deleted() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path()).unwrap();
-        cache.store("a.cwasm", b"code").unwrap();
+        let cache = open(&dir);
+        store(&cache, "a.cwasm", b"code");
         tamper(&dir.path().join("a.cwasm"), b"evil");
         assert!(cache.verified("a.cwasm").unwrap().is_none());
         assert!(!dir.path().join("a.cwasm").exists());
@@ -266,23 +344,23 @@ mod tests {
     fn a_file_of_another_name_or_another_node_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path()).unwrap();
-        cache.store("a.cwasm", b"code").unwrap();
+        let cache = open(&dir);
+        store(&cache, "a.cwasm", b"code");
         for end in ["", ".mac"] {
             let from = dir.path().join(format!("a.cwasm{end}"));
             fs::copy(&from, dir.path().join(format!("b.cwasm{end}"))).unwrap();
             fs::copy(&from, other.path().join(format!("a.cwasm{end}"))).unwrap();
         }
         assert!(cache.verified("b.cwasm").unwrap().is_none());
-        assert!(Cache::open(other.path()).unwrap().verified("a.cwasm").unwrap().is_none());
+        assert!(open(&other).verified("a.cwasm").unwrap().is_none());
         assert!(cache.verified("a.cwasm").unwrap().is_some());
     }
 
     #[test]
     fn a_file_without_its_hash_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path()).unwrap();
-        cache.store("a.cwasm", b"code").unwrap();
+        let cache = open(&dir);
+        store(&cache, "a.cwasm", b"code");
         fs::remove_file(dir.path().join("a.cwasm.mac")).unwrap();
         assert!(cache.verified("a.cwasm").unwrap().is_none());
     }

@@ -3,7 +3,7 @@
 
 use wasmparser::{Encoding, ExternalKind, Import, Parser, Payload, TypeRef};
 
-use super::{CodeError, Kind};
+use super::{Kind, Unfit};
 
 const MAGIC: &[u8] = b"\0asm";
 const RUN: &str = "wasi:cli/run@";
@@ -11,9 +11,12 @@ const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@";
 /// How WASI 0.3 answers HTTP.
 const HANDLER: &str = "wasi:http/handler@";
 
-pub(super) fn kind(bytes: &[u8]) -> Result<Kind, CodeError> {
+/// A refusal names this many exports at most.
+const NAMES_TOLD: usize = 12;
+
+pub(super) fn kind(bytes: &[u8]) -> Result<Kind, Unfit> {
     if !bytes.starts_with(MAGIC) {
-        return Err(CodeError::NotWasm);
+        return Err(Unfit::NotWasm);
     }
     let outline = Outline::read(bytes)?;
     match outline.encoding {
@@ -29,8 +32,8 @@ struct Outline {
 }
 
 impl Outline {
-    fn read(bytes: &[u8]) -> Result<Self, CodeError> {
-        let malformed = |error: wasmparser::BinaryReaderError| CodeError::Malformed { detail: error.to_string() };
+    fn read(bytes: &[u8]) -> Result<Self, Unfit> {
+        let malformed = |error: wasmparser::BinaryReaderError| Unfit::Malformed { detail: error.to_string() };
         let mut outline = Self { encoding: Encoding::Module, exports: Vec::new() };
         // Modules and components nest; only what is outermost is the file's own.
         let mut depth = 0_u32;
@@ -68,7 +71,7 @@ impl Outline {
         Ok(outline)
     }
 
-    fn module_kind(&self) -> Result<Kind, CodeError> {
+    fn module_kind(&self) -> Result<Kind, Unfit> {
         let exports = |name: &str| self.exports.iter().any(|export| export == name);
         if exports("_start") {
             return Ok(Kind::CommandP1);
@@ -77,10 +80,10 @@ impl Outline {
             return Ok(Kind::ReactorP1);
         }
         let detail = "a module must export the function _start, or _initialize if its functions are called one by one";
-        Err(CodeError::NoEntryPoint { detail: detail.to_owned() })
+        Err(Unfit::NoEntryPoint { detail: detail.to_owned() })
     }
 
-    fn component_kind(&self) -> Result<Kind, CodeError> {
+    fn component_kind(&self) -> Result<Kind, Unfit> {
         let with_prefix = |prefix: &str| self.exports.iter().find(|export| export.starts_with(prefix));
         let kinds = [
             (INCOMING_HANDLER, "0.2", Kind::HttpP2),
@@ -96,33 +99,38 @@ impl Outline {
         }
         let found = match self.exports.as_slice() {
             [] => "nothing".to_owned(),
+            exports if exports.len() > NAMES_TOLD => format!(
+                "{} and {} more",
+                exports.iter().take(NAMES_TOLD).cloned().collect::<Vec<_>>().join(", "),
+                exports.len() - NAMES_TOLD
+            ),
             exports => exports.join(", "),
         };
         let detail = format!(
             "a component must export {RUN}0.2, {RUN}0.3, {INCOMING_HANDLER}0.2 or {HANDLER}0.3, this one exports {found}"
         );
-        Err(CodeError::NoEntryPoint { detail })
+        Err(Unfit::NoEntryPoint { detail })
     }
 }
 
-fn refuse_threads(import: &Import<'_>) -> Result<(), CodeError> {
+fn refuse_threads(import: &Import<'_>) -> Result<(), Unfit> {
     let name = || format!("the import {:?} from module {:?}", import.name, import.module);
     if import.module == "wasi" && import.name == "thread-spawn" {
-        return Err(CodeError::Threads { what: name() });
+        return Err(Unfit::Threads { what: name() });
     }
     let shared = matches!(import.ty, TypeRef::Memory(memory) if memory.shared);
     refuse_shared(shared, name)
 }
 
-fn refuse_shared(shared: bool, what: impl FnOnce() -> String) -> Result<(), CodeError> {
-    if shared { Err(CodeError::Threads { what: what() }) } else { Ok(()) }
+fn refuse_shared(shared: bool, what: impl FnOnce() -> String) -> Result<(), Unfit> {
+    if shared { Err(Unfit::Threads { what: what() }) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Result<Kind, CodeError> {
+    fn of(text: &str) -> Result<Kind, Unfit> {
         kind(&wat::parse_str(text).unwrap())
     }
 
@@ -169,17 +177,17 @@ mod tests {
 
     #[test]
     fn what_is_no_wasm_and_what_is_cut_short_are_told_apart() {
-        assert!(matches!(kind(b"\x7fELF"), Err(CodeError::NotWasm)));
-        assert!(matches!(kind(b""), Err(CodeError::NotWasm)));
+        assert!(matches!(kind(b"\x7fELF"), Err(Unfit::NotWasm)));
+        assert!(matches!(kind(b""), Err(Unfit::NotWasm)));
         let whole = wat::parse_str(r#"(module (func (export "_start") nop nop nop))"#).unwrap();
         for length in MAGIC.len()..whole.len() {
             match kind(&whole[..length]) {
-                Err(CodeError::Malformed { .. }) => {}
+                Err(Unfit::Malformed { .. }) => {}
                 // Cut between two sections it is a shorter file, and lacks its entry point or is refused later.
-                Err(CodeError::NoEntryPoint { .. }) | Ok(_) => {}
+                Err(Unfit::NoEntryPoint { .. }) | Ok(_) => {}
                 other => panic!("{length}: {other:?}"),
             }
         }
-        assert!(matches!(kind(&whole[..whole.len() - 1]), Err(CodeError::Malformed { .. })));
+        assert!(matches!(kind(&whole[..whole.len() - 1]), Err(Unfit::Malformed { .. })));
     }
 }

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use testbed::guests::wat;
-use wasm::code::{CodeError, Kind};
+use wasm::code::{CodeError, Kind, Unfit};
 use wasm::engine::{EngineOptions, Engines};
 
-use crate::node::{ENGINES, compile, digest, file};
+use crate::node::{ENGINES, compile, compiler, digest, file};
 
 fn engines(dir: &Path) -> Arc<Engines> {
-    let mut options = EngineOptions::new(dir);
+    let mut options = EngineOptions::new(dir, compiler());
     options.http_instances = 2;
     options.worker_threads = Some(1);
     Engines::new(options).unwrap()
@@ -94,10 +94,10 @@ async fn code_of_another_node_is_refused() {
 
 #[tokio::test]
 async fn files_that_cannot_run_are_refused_with_the_reason() {
-    assert!(matches!(compile(b"#!/bin/sh\n").await, Err(CodeError::NotWasm)));
-    assert!(matches!(compile(&wat::truncated()).await, Err(CodeError::Malformed { .. })));
+    assert!(matches!(compile(b"#!/bin/sh\n").await, Err(CodeError::Unfit(Unfit::NotWasm))));
+    assert!(matches!(compile(&wat::truncated()).await, Err(CodeError::Unfit(Unfit::Malformed { .. }))));
     let invalid = ::wat::parse_str(r#"(module (func (export "_start") i32.add drop))"#).unwrap();
-    assert!(matches!(compile(&invalid).await, Err(CodeError::Compile(_))));
+    assert!(matches!(compile(&invalid).await, Err(CodeError::Unfit(Unfit::Invalid { .. }))));
 
     let wasm = wat::sleeps();
     let (_dir, path) = file(&wasm);
@@ -109,6 +109,6 @@ async fn files_that_cannot_run_are_refused_with_the_reason() {
 
     // Sparse: it takes no room on the disk.
     fs::File::create(&path).unwrap().set_len((512 << 20) + 1).unwrap();
-    assert!(matches!(ENGINES.code(&path, &other).await, Err(CodeError::TooLarge { .. })));
+    assert!(matches!(ENGINES.code(&path, &other).await, Err(CodeError::Unfit(Unfit::TooLarge { .. }))));
     assert!(matches!(ENGINES.code(Path::new("/nowhere"), &other).await, Err(CodeError::Read { .. })));
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
-use wasm::code::{Code, CodeError};
+use wasm::code::{Code, CodeError, CompilerProgram};
 use wasm::engine::{EngineOptions, Engines};
 use wasm::guest::{Exit, Guest, GuestSpec, StartError, Stdin, start};
 use wasm::limits::Limits;
@@ -21,10 +21,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The engines all tests share, with their cache below the build directory.
 pub(crate) static ENGINES: LazyLock<Arc<Engines>> = LazyLock::new(|| {
-    let mut options = EngineOptions::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm-guests"));
+    let mut options = EngineOptions::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm-guests"), compiler());
     options.http_instances = 32;
     Engines::new(options).expect("the engines are built")
 });
+
+/// The process that compiles.
+pub(crate) fn compiler() -> CompilerProgram {
+    CompilerProgram { program: env!("CARGO_BIN_EXE_compile-worker").into(), args: Vec::new() }
+}
 
 pub(crate) fn digest(wasm: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(wasm)))

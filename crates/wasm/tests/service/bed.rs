@@ -12,7 +12,7 @@ use image::{Reference, pack};
 use testbed::guests::wat;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use wasm::{PodAddressMode, Runtime, RuntimeError, RuntimeOptions};
+use wasm::{CompilerProgram, PodAddressMode, Runtime, RuntimeError, RuntimeOptions};
 
 use crate::guests;
 
@@ -83,6 +83,7 @@ impl Node {
     async fn open(&mut self) {
         let options = RuntimeOptions {
             state_dir: self.state_dir(),
+            compiler: CompilerProgram { program: env!("CARGO_BIN_EXE_compile-worker").into(), args: Vec::new() },
             shared_dir: self.state_dir(),
             image_layouts: vec![self.directory.path().join("layout")],
             plain_http_hosts: Vec::new(),
