@@ -11,7 +11,7 @@ use image::Spin;
 use image::spin::{File, FileContent};
 use serde_json::json;
 
-use crate::code::{Code, CodeError};
+use crate::code::{Code, Unfit};
 use crate::container::mounts::{MountError, MountRequest};
 use crate::guest::Mount;
 use crate::guest::application::{Application, Part as Component};
@@ -75,7 +75,7 @@ impl Core {
             if !code.kind().is_http() {
                 let detail =
                     "a component of a Spin application must export wasi:http/incoming-handler or wasi:http/handler";
-                return Err(failed(CodeError::NoEntryPoint { detail: detail.to_owned() }));
+                return Err(failed(Unfit::NoEntryPoint { detail: detail.to_owned() }.into()));
             }
             codes.push(code);
         }

@@ -11,6 +11,9 @@ use crate::images::ImageError;
 use crate::records::RecordError;
 use crate::sandbox::network::NetworkError;
 
+/// The longest message of a status: encoded for its header it may be three times that, and a client takes 16 KiB.
+const MESSAGE_BYTES: usize = 4 << 10;
+
 /// Why a call of the kubelet was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -198,9 +201,15 @@ impl ServiceError {
 }
 
 impl From<ServiceError> for Status {
-    /// The kubelet shows a status' message to users, so it says the whole of it, down to what the system said.
+    /// The kubelet shows a status' message to users, so it says the whole of it, down to what the system said. Some of that
+    /// are names out of a guest's file, which may be as long as a book; a message travels in a header, which may not.
     fn from(error: ServiceError) -> Self {
-        Self::new(error.code(), chain(&error))
+        let mut message = chain(&error);
+        if message.len() > MESSAGE_BYTES {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
+            message.push_str(" [cut]");
+        }
+        Self::new(error.code(), message)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod cache;
 mod commands;
+mod compiler;
 mod concurrent;
 mod files;
 mod http;

@@ -272,6 +272,8 @@ fn pack_guests(layout: &Path) {
         ("exits-seven", wat::prints_and_exits("seven\n", 7)),
         ("parked", wat::sleeps()),
         ("spins", wat::loops()),
+        ("fills", wat::fills()),
+        ("opens-sockets", wat::opens_sockets()),
         ("traps", wat::traps()),
         ("grows", wat::grows()),
         ("cat", wat::cat()),

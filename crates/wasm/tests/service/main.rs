@@ -3,13 +3,16 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod accounting;
 mod attach;
+mod bad_input;
 mod bed;
 mod containers;
 mod events;
 mod exec;
 mod guests;
 mod images;
+mod kill;
 mod layout;
 mod network;
 mod restart;
