@@ -17,6 +17,7 @@ mod refusal;
 mod resize;
 mod restarts;
 mod silent;
+mod spin;
 mod split;
 mod static_pods;
 mod status;

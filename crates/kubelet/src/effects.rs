@@ -171,9 +171,13 @@ impl Effects {
         reports.into_iter().for_each(say);
         let no_logs = |message| Failure::new("CreatePodSandboxError", message);
         self.logs.prepare(&messages::identity(pod), None).await.map_err(no_logs)?;
-        let handler = pod.runtime_class.as_deref().unwrap_or_default();
+        let handler = match &pod.runtime_class {
+            Some(class) => self.objects.runtime_handler(class).await,
+            None => Ok(String::new()),
+        };
+        let handler = handler.map_err(|error| Failure::new("CreatePodSandboxError", error.message()))?;
         let failed = |error: CallError| Failure::new("CreatePodSandboxError", error.message().to_owned());
-        let id = self.runtime.run_pod_sandbox(config, handler).await.map_err(failed)?;
+        let id = self.runtime.run_pod_sandbox(config, &handler).await.map_err(failed)?;
         let status = self.runtime.pod_sandbox_status(&id).await.map_err(failed)?.status;
         let status =
             status.ok_or_else(|| Failure::new("CreatePodSandboxError", format!("sandbox {id} has no status")))?;

@@ -1,4 +1,4 @@
-//! The API objects that pods refer to: ConfigMaps, Secrets, Services, and tokens of ServiceAccounts.
+//! The API objects that pods refer to: ConfigMaps, Secrets, Services, RuntimeClasses, and tokens of ServiceAccounts.
 //!
 //! Comes in: which pod refers to what. Goes out: the objects as they are now. With an API server each object that some
 //! pod refers to is watched by its name (a node may watch no wider); with none, they come from the pod's own manifest.
@@ -12,13 +12,14 @@ mod tokens;
 mod watched;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use decide::env::Configs;
 use decide::names::PodUid;
 use decide::pod::{ConfigKind, Container, EnvValue, FileSource, FileVolume, Pod, VolumeSource};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -26,7 +27,7 @@ use crate::clock::Clock;
 
 use tokens::Tokens;
 pub use tokens::{Token, TokenRequest};
-use watched::{Shelf, WatchedServices};
+use watched::{Shelf, WatchedAll};
 
 /// How long a reader waits for the first answer of the API server.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -52,6 +53,9 @@ pub enum ObjectError {
         /// What it said.
         message: String,
     },
+    /// There is no such RuntimeClass.
+    #[error("RuntimeClass {0:?} not found")]
+    NoRuntimeClass(String),
     /// The API server refused a token.
     #[error("requesting a token for ServiceAccount {account}")]
     Token {
@@ -101,7 +105,9 @@ struct Api {
     client: kube::Client,
     config_maps: Mutex<Shelf<ConfigMap>>,
     secrets: Mutex<Shelf<Secret>>,
-    services: WatchedServices,
+    services: WatchedAll<Service>,
+    /// Watched once a pod names one: most clusters have none.
+    runtime_classes: OnceLock<WatchedAll<RuntimeClass>>,
     tokens: Tokens,
 }
 
@@ -117,7 +123,8 @@ impl Objects {
         let api = Api {
             config_maps: Mutex::new(Shelf::default()),
             secrets: Mutex::new(Shelf::default()),
-            services: WatchedServices::start(client.clone()),
+            services: WatchedAll::start(client.clone(), "Services"),
+            runtime_classes: OnceLock::new(),
             tokens: Tokens::new(client.clone(), clock),
             client,
         };
@@ -226,6 +233,19 @@ impl Objects {
             Backing::Manifest { .. } => Ok(Vec::new()),
             Backing::Api(api) => api.services.all().await,
         }
+    }
+
+    /// The runtime handler that a RuntimeClass stands for. With no cluster there are no classes, and the name is the
+    /// handler's own.
+    ///
+    /// # Errors
+    /// There is no such class, or the API server has never answered.
+    pub async fn runtime_handler(&self, class: &str) -> Result<String, ObjectError> {
+        let Backing::Api(api) = &self.inner.backing else { return Ok(class.to_owned()) };
+        let classes = api.runtime_classes.get_or_init(|| WatchedAll::start(api.client.clone(), "RuntimeClasses"));
+        let known = classes.all().await?;
+        let found = known.iter().find(|known| known.metadata.name.as_deref() == Some(class));
+        found.map(|found| found.handler.clone()).ok_or_else(|| ObjectError::NoRuntimeClass(class.to_owned()))
     }
 
     /// A token of the pod's ServiceAccount, bound to the pod; a fresh one when the last one is due.

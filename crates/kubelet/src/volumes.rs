@@ -156,7 +156,7 @@ impl Volumes {
             let (path, read_only) = match &volume.source {
                 VolumeSource::HostPath { path, .. } => (PathBuf::from(path), mount.read_only),
                 VolumeSource::EmptyDir { .. } => (self.shared.layout.volume(&pod.uid, volume)?, mount.read_only),
-                VolumeSource::Files(_) => (self.shared.layout.volume(&pod.uid, volume)?, true),
+                VolumeSource::Files(_) => (self.shared.layout.volume(&pod.uid, volume)?.join(&mount.sub_path), true),
                 VolumeSource::Image { reference, .. } => return Ok(image_mount(mount, reference)),
             };
             let host_path = path.to_str().ok_or_else(|| format!("{} is not UTF-8, as CRI wants it", path.display()))?;

@@ -177,6 +177,26 @@ fn nothing_that_leads_out_of_its_place_passes() {
 }
 
 #[test]
+fn a_part_of_a_volume_is_mounted_where_no_guest_can_put_a_link() {
+    let with = |volume: &str, part: &str| {
+        let mount = format!("{{name: v, mountPath: /v, subPath: {part}}}");
+        spec(&format!(
+            "{{volumes: [{{name: v, {volume}}}], containers: [{{name: c, image: i, volumeMounts: [{mount}]}}]}}"
+        ))
+    };
+    let pod = with("configMap: {name: m}", "a/b").unwrap();
+    assert_eq!(pod.containers.iter().next().unwrap().mounts[0].sub_path, "a/b");
+    for part in ["../a", "a/../b", "/a"] {
+        assert_eq!(with("configMap: {name: m}", part).map(|pod| pod.api).unwrap_err().reason, "InvalidPod", "{part}");
+    }
+    for volume in ["emptyDir: {}", "hostPath: {path: /srv}", "image: {reference: a/b}"] {
+        let rejection = with(volume, "a").map(|pod| pod.api).unwrap_err();
+        assert_eq!(rejection.reason, "PodFeatureUnsupported", "{volume}");
+        assert!(rejection.message.starts_with("spec.containers[0].volumeMounts[0].subPath"), "{}", rejection.message);
+    }
+}
+
+#[test]
 fn volumes_name_their_sources() {
     let source = |text: &str| volume(text).unwrap().volumes[0].source.clone();
     assert_eq!(source("emptyDir: {}"), VolumeSource::EmptyDir { in_memory: false, size_limit_bytes: None });

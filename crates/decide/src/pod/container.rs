@@ -173,4 +173,6 @@ pub struct Mount {
     pub path: String,
     /// `readOnly`.
     pub read_only: bool,
+    /// `subPath`: relative, without `..`; empty is the whole volume. Only of volumes made of files of the API server's.
+    pub sub_path: String,
 }

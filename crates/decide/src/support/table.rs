@@ -284,7 +284,10 @@ pub const TABLE: &[Row] = &[
     honoured("containers[].volumeMounts[].name", ""),
     honoured("containers[].volumeMounts[].readOnly", ""),
     quiet("containers[].volumeMounts[].recursiveReadOnly", "a read-only mount is read-only all the way down"),
-    refused("containers[].volumeMounts[].subPath", UNSUPPORTED, LATER, &[]),
+    honoured(
+        "containers[].volumeMounts[].subPath",
+        "a directory of a configMap, secret, downwardAPI or projected volume, or the file `/runtime-config.toml` of a Spin application; of another volume it is refused",
+    ),
     refused("containers[].volumeMounts[].subPathExpr", UNSUPPORTED, LATER, &[]),
     honoured(
         "containers[].workingDir",
@@ -326,7 +329,7 @@ pub const TABLE: &[Row] = &[
     honoured("restartPolicy", ""),
     honoured(
         "runtimeClassName",
-        "the class must be called `wasklet`, as its handler; another keeps the sandbox from being made",
+        "its handler must be `wasklet` or `spin`, which are the same; another keeps the sandbox from being made. Without a cluster it is the handler itself",
     ),
     quiet("schedulerName", SCHEDULER),
     quiet("schedulingGates", SCHEDULER),

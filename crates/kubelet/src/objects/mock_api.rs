@@ -65,6 +65,7 @@ impl MockApi {
     pub(crate) fn client(&self) -> kube::Client {
         let router = Router::new()
             .route("/api/v1/services", get(services))
+            .route("/apis/node.k8s.io/v1/runtimeclasses", get(runtime_classes))
             .route("/api/v1/namespaces/{namespace}/{kind}", get(list_or_watch))
             .route("/api/v1/namespaces/{namespace}/{kind}/{name}", get(one))
             .route("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", post(token))
@@ -75,7 +76,7 @@ impl MockApi {
         kube::Client::new(service, "default")
     }
 
-    /// Makes or changes an object: `configmaps`, `secrets` or `services`, with what is in it beside metadata.
+    /// Makes or changes an object: `configmaps`, `secrets`, `services` or `runtimeclasses`, with what is in it beside metadata.
     pub(crate) fn put(&self, kind: &str, namespace: &str, name: &str, content: Value) {
         let mut server = self.state.lock().unwrap();
         server.version += 1;
@@ -154,6 +155,10 @@ fn unavailable() -> Response {
 
 async fn services(State(api): State<MockApi>, query: Query<BTreeMap<String, String>>) -> Response {
     answer(&api, "services", None, &query)
+}
+
+async fn runtime_classes(State(api): State<MockApi>, query: Query<BTreeMap<String, String>>) -> Response {
+    answer(&api, "runtimeclasses", None, &query)
 }
 
 async fn list_or_watch(

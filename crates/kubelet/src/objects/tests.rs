@@ -229,3 +229,20 @@ async fn a_manifest_has_its_own_objects_and_no_tokens() {
     let error = objects.token(&request("")).await.unwrap_err();
     assert!(error.message().contains("needs an API server"), "{}", error.message());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_class_is_its_handler_and_classes_are_watched_once_one_is_named() {
+    let server = MockApi::new();
+    server.put("runtimeclasses", "", "wasmtime-spin-v2", json!({"handler": "spin"}));
+    let objects = objects(&server);
+    assert!(!server.asked().iter().any(|asked| asked.starts_with("runtimeclasses")));
+    assert_eq!(objects.runtime_handler("wasmtime-spin-v2").await.unwrap(), "spin");
+    let missing = objects.runtime_handler("other").await.unwrap_err();
+    assert_eq!(missing.message(), "RuntimeClass \"other\" not found");
+    server.set_away(true);
+    advance(Duration::from_secs(120)).await;
+    assert_eq!(objects.runtime_handler("wasmtime-spin-v2").await.unwrap(), "spin");
+
+    let alone = Objects::of_manifest(Vec::new(), Vec::new());
+    assert_eq!(alone.runtime_handler("wasklet").await.unwrap(), "wasklet");
+}

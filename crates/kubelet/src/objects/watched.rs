@@ -1,4 +1,4 @@
-//! Watches by name, shared by all pods that refer to the object, and the one watch of Services.
+//! Watches by name, shared by all pods that refer to the object, and the watches of all Services and of all RuntimeClasses.
 //!
 //! Comes in: watch events. Goes out: the newest object, or that there is none. A watch that fails is taken up again with a
 //! growing, jittered pause, and meanwhile the last object is served.
@@ -10,7 +10,6 @@ use std::sync::Arc;
 use decide::names::PodUid;
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Service;
 use kube::Resource;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use serde::de::DeserializeOwned;
@@ -199,35 +198,46 @@ where
     }
 }
 
-/// All Services of the cluster.
-pub(super) struct WatchedServices {
-    store: reflector::Store<Service>,
+/// All objects of a kind in the cluster.
+pub(super) struct WatchedAll<T>
+where
+    T: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store: reflector::Store<T>,
+    kinds: &'static str,
     task: JoinHandle<()>,
 }
 
-impl Drop for WatchedServices {
+impl<T> Drop for WatchedAll<T>
+where
+    T: Resource<DynamicType = ()> + Clone + 'static,
+{
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl WatchedServices {
-    pub(super) fn start(client: kube::Client) -> Self {
+impl<T> WatchedAll<T>
+where
+    T: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    /// Begins to watch; `kinds` is what they are called in messages.
+    pub(super) fn start(client: kube::Client, kinds: &'static str) -> Self {
         let (store, writer) = reflector::store();
-        let events = watcher(kube::Api::<Service>::all(client), watcher::Config::default()).default_backoff();
-        let mut services = events.reflect(writer).boxed();
+        let events = watcher(kube::Api::<T>::all(client), watcher::Config::default()).default_backoff();
+        let mut all = events.reflect(writer).boxed();
         let task = tokio::spawn(async move {
-            while let Some(event) = services.next().await {
+            while let Some(event) = all.next().await {
                 if let Err(error) = event {
-                    tracing::debug!("watching Services: {error:#}; trying again");
+                    tracing::debug!("watching {kinds}: {error:#}; trying again");
                 }
             }
         });
-        Self { store, task }
+        Self { store, kinds, task }
     }
 
-    pub(super) async fn all(&self) -> Result<Vec<Arc<Service>>, ObjectError> {
-        let no_answer = || ObjectError::NoAnswer { kind: "Services", name: "of the cluster".to_owned() };
+    pub(super) async fn all(&self) -> Result<Vec<Arc<T>>, ObjectError> {
+        let no_answer = || ObjectError::NoAnswer { kind: self.kinds, name: "of the cluster".to_owned() };
         match timeout(FIRST_ANSWER, self.store.wait_until_ready()).await {
             Ok(Ok(())) => Ok(self.store.state()),
             _ => Err(no_answer()),

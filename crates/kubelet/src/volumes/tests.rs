@@ -331,7 +331,8 @@ async fn a_sweep_removes_pods_that_nobody_knows() {
 async fn mounts_name_the_directories_and_projected_files_are_read_only() {
     let root = Root::new();
     let of = "[{name: conf, configMap: {name: m}}, {name: room, emptyDir: {}}, {name: h, hostPath: {path: /srv}}]";
-    let mounts = "[{name: conf, mountPath: /etc/conf}, {name: room, mountPath: /tmp}, \
+    let mounts = "[{name: conf, mountPath: /etc/conf}, {name: conf, mountPath: /etc/part, subPath: part/one}, \
+                  {name: room, mountPath: /tmp}, \
                   {name: room, mountPath: /ro, readOnly: true}, {name: h, mountPath: /srv}]";
     let pod = pod_of("u", "{}", of, mounts);
     let container = pod.containers.iter().next().unwrap();
@@ -343,6 +344,7 @@ async fn mounts_name_the_directories_and_projected_files_are_read_only() {
     let room = root.volume("empty-dir", "room");
     let expected = [
         ("/etc/conf", root.volume("configmap", "conf"), true),
+        ("/etc/part", root.volume("configmap", "conf").join("part/one"), true),
         ("/tmp", room.clone(), false),
         ("/ro", room, true),
         ("/srv", PathBuf::from("/srv"), false),
