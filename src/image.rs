@@ -4,6 +4,7 @@
 //! progress and complaints on standard error. Never here: how an image is packed, fetched or kept, which `image` knows.
 
 mod access;
+mod application;
 mod build;
 mod inspect;
 mod ls;

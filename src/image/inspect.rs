@@ -9,6 +9,7 @@ use image::{Content, Description, Digest, Image, ImageConfig, ProgramError};
 use serde::Serialize;
 
 use super::StoreArgs;
+use super::application::ApplicationFields;
 use super::output::{self, ImageFields, OutputArgs};
 
 /// Say what an image or a .wasm file is, and what it may reach
@@ -44,6 +45,8 @@ struct Inspected {
     /// Of an image of files, what its own command runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     wasm: Option<WasmFields>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application: Option<ApplicationFields>,
 }
 
 #[derive(Serialize)]
@@ -58,7 +61,7 @@ struct ConfigFields {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct WasmFields {
+pub(super) struct WasmFields {
     digest: Digest,
     size_bytes: u64,
     #[serde(flatten)]
@@ -68,7 +71,7 @@ struct WasmFields {
 pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let path = Path::new(&args.target);
     let inspected = if path.is_file() {
-        Inspected { image: None, manifest: None, config: None, wasm: Some(wasm(path)?) }
+        Inspected { image: None, manifest: None, config: None, wasm: Some(wasm(path)?), application: None }
     } else {
         let store = args.store.open_existing()?;
         let found = match &store {
@@ -95,6 +98,10 @@ fn of_image(store: &image::Store, image: &Image) -> anyhow::Result<Inspected> {
         manifest: image::describe(store, image),
         config: Some(ConfigFields { entrypoint, cmd, env, working_dir, user }),
         wasm: program(image)?.as_deref().map(wasm).transpose()?,
+        application: match &image.content {
+            Content::Spin(spin) => Some(ApplicationFields::of(spin)?),
+            Content::Wasm(_) | Content::Rootfs(_) => None,
+        },
     })
 }
 
@@ -116,7 +123,7 @@ fn program(image: &Image) -> anyhow::Result<Option<PathBuf>> {
     }
 }
 
-fn wasm(path: &Path) -> anyhow::Result<WasmFields> {
+pub(super) fn wasm(path: &Path) -> anyhow::Result<WasmFields> {
     let step = || path.display().to_string();
     let content = std::fs::read(path).with_context(step)?;
     let inspection = image::inspect::inspect(&content).with_context(step)?;
@@ -135,15 +142,16 @@ fn text(inspected: &Inspected) -> String {
     if let Some(config) = &inspected.config {
         config.rows(&mut row);
     }
-    match &inspected.wasm {
-        Some(wasm) => wasm.rows(&mut row),
-        None => row("Wasm", "none that it runs by itself".to_owned()),
+    match (&inspected.wasm, &inspected.application) {
+        (Some(wasm), _) => wasm.rows(&mut row),
+        (None, Some(application)) => application.rows(&mut row),
+        (None, None) => row("Wasm", "none that it runs by itself".to_owned()),
     }
     output::table(&rows)
 }
 
 impl WasmFields {
-    fn rows(&self, row: &mut impl FnMut(&str, String)) {
+    pub(super) fn rows(&self, row: &mut impl FnMut(&str, String)) {
         let Self { digest, size_bytes, inspection } = self;
         row("Wasm", format!("{digest}, {}", output::size(*size_bytes)));
         row("Kind", kind(inspection));
@@ -158,7 +166,7 @@ impl WasmFields {
 }
 
 /// The name beside the first of them, nothing beside the others.
-fn list(name: &str, texts: impl Iterator<Item = String>, row: &mut impl FnMut(&str, String)) {
+pub(super) fn list(name: &str, texts: impl Iterator<Item = String>, row: &mut impl FnMut(&str, String)) {
     for (at, text) in texts.enumerate() {
         row(if at == 0 { name } else { "" }, text);
     }

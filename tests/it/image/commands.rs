@@ -66,6 +66,26 @@ async fn an_image_in_a_layout_is_pulled_listed_inspected_and_removed() -> Result
 }
 
 #[tokio::test]
+async fn a_spin_application_is_inspected_component_by_component() -> Result<()> {
+    let place = place().await?;
+    let layout = place.guests().display().to_string();
+    let image = "test.invalid/guests/spin-shop:v1";
+    place.image_json("pull", &["--image-layout", &layout, image]).await?;
+    let inspected = place.image_json("inspect", &[image]).await?;
+    let application = &inspected["application"];
+    assert_eq!(application["routes"][0], json!({ "route": "/api/...", "component": "api" }), "{inspected}");
+    assert_eq!(application["components"][0]["keyValueStores"], json!(["default"]));
+    assert_eq!(application["components"][1]["files"], json!(["static/logo.svg", "small.txt"]));
+    let reach = application["components"][0]["wasm"]["reach"].as_array().context("what it may reach")?;
+    assert!(reach.iter().any(|access| access["what"] == "key-value"), "{inspected}");
+    let text = place.image("inspect", &[image]).await?.text();
+    for words in ["shop 1.0.0 (Spin)", "/old: an answer that is always the same", "reads and writes key-value stores"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_built_image_is_the_same_each_time() -> Result<()> {
     let place = place().await?;
     let arguments = ["hello.wasm", "team/app:v1", "--add", "site:/srv/site", "--env", "A=b", "--label", "team=web"];

@@ -127,7 +127,7 @@ const PREVIEW1_WRITING: &[&str] = &[
 ];
 
 /// For components. The first column of whole packages ends in `/`.
-const RULES: [Rule; 29] = [
+const RULES: [Rule; 33] = [
     ("wasi:filesystem/", &[], Reach::Files, "reads the directories it is given"),
     ("wasi:filesystem/types", WRITING, Reach::Files, "changes what is in them"),
     ("wasi:sockets/tcp", TCP_OUT, Reach::NetworkOut, "TCP connections"),
@@ -155,6 +155,10 @@ const RULES: [Rule; 29] = [
     ("wasi:logging/", &[], Reach::Stdio, "writes log lines"),
     ("wasi:config/", &[], Reach::Config, "reads configuration"),
     ("wasi:keyvalue/", &[], Reach::KeyValue, "reads and writes key-value stores"),
+    ("fermyon:spin/variables", &[], Reach::Config, "reads variables"),
+    ("spin:variables/variables", &[], Reach::Config, "reads variables"),
+    ("fermyon:spin/key-value", &[], Reach::KeyValue, "reads and writes key-value stores"),
+    ("spin:key-value/key-value", &[], Reach::KeyValue, "reads and writes key-value stores"),
     ("wasi:tls/", &[], Reach::NetworkOut, "TLS"),
     ("wasi:blobstore/", &[], Reach::Other, "reads and writes blob stores"),
 ];
