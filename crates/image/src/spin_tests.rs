@@ -1,3 +1,5 @@
+//! What is read of a locked application, and what of one is refused.
+
 use serde_json::{Value, json};
 
 use super::*;

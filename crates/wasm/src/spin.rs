@@ -25,6 +25,8 @@ use variables::{Values, VariableError};
 const LISTEN: &str = "SPIN_HTTP_LISTEN_ADDR";
 /// Which of its components are run.
 const RETAIN: &str = "SPIN_COMPONENTS_TO_RETAIN";
+/// A bound that Spin keeps for each instance, and a container has for all of them.
+const INSTANCE_MEMORY: &str = "SPIN_MAX_INSTANCE_MEMORY";
 /// The store that every application has.
 const DEFAULT_STORE: &str = "default";
 
@@ -68,6 +70,9 @@ pub enum PlanError {
         /// What was set.
         value: String,
     },
+    /// A bound for one instance.
+    #[error("{INSTANCE_MEMORY} is not supported; set resources.limits.memory, which holds for the container")]
+    InstanceMemory,
     /// A component that is not there is to be run.
     #[error("{RETAIN} names the component {0:?}, which the application does not have")]
     Retained(String),
@@ -170,6 +175,9 @@ impl Plan {
         let app = Application::read(locked_app)?;
         let set =
             |name: &str| environment.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        if set(INSTANCE_MEMORY).is_some() {
+            return Err(PlanError::InstanceMemory);
+        }
         let config = runtime_config.map(RuntimeConfig::read).transpose()?.unwrap_or_default();
         let values = Values::of(&app.variables, environment)?;
         let retained = set(RETAIN).map(|list| retained(&app, list)).transpose()?;

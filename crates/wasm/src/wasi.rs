@@ -12,12 +12,14 @@ mod keyvalue;
 mod lifecycle;
 pub(crate) mod lookup;
 pub(crate) mod outgoing;
+mod sockets_03;
 #[cfg(test)]
 mod sockets_tests;
 mod spin;
 mod spin_03;
 pub(crate) mod stdio;
 mod tcp;
+mod tls;
 mod udp;
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +33,7 @@ use wasmtime_wasi::p2::bindings::sockets;
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_tls::WasiTlsCtx;
 
 use crate::guest::{Mount, StartError, Termination};
 use crate::keyvalue::{Bucket, Memory};
@@ -84,6 +87,7 @@ pub(crate) struct Stdio {
 pub(crate) struct Host {
     wasi: WasiP1Ctx,
     http: WasiHttpCtx,
+    tls: WasiTlsCtx,
     outgoing: Outgoing,
     pub(crate) memory: StoreMemory,
     termination: Termination,
@@ -154,6 +158,7 @@ impl Surroundings {
         Ok(Host {
             wasi,
             http: WasiHttpCtx::new(),
+            tls: tls::context(),
             outgoing: Outgoing::new(Arc::clone(&self.network), Arc::clone(&self.hostname), self.grants.clone()),
             memory,
             termination,
@@ -246,6 +251,7 @@ pub(crate) fn link_components(engine: &Engine) -> wasmtime::Result<ComponentLink
     sockets::ip_name_lookup::add_to_linker::<Host, HasPodSockets>(&mut linker, Host::pod_sockets)?;
     linker.allow_shadowing(false);
     config::add_to_linker(&mut linker)?;
+    tls::add_to_linker(&mut linker)?;
     keyvalue::add_to_linker(&mut linker)?;
     keyvalue::draft2::add_to_linker(&mut linker)?;
     spin::add_to_linker(&mut linker)?;
@@ -261,6 +267,8 @@ pub(crate) fn link_concurrent(engine: &Engine) -> wasmtime::Result<ComponentLink
     wasmtime_wasi::p3::filesystem::add_to_linker(&mut linker)?;
     wasmtime_wasi::p3::random::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    sockets_03::add_to_linker(&mut linker)?;
+    tls::add_concurrent_to_linker(&mut linker)?;
     spin_03::add_to_linker(&mut linker)?;
     Ok(linker)
 }

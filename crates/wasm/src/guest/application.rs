@@ -26,6 +26,8 @@ pub struct Application {
 
 /// Another component.
 pub(crate) struct Part {
+    /// Its name, which it gets as its only argument.
+    id: String,
     handler: Handler,
     env: Vec<(String, String)>,
     mounts: Vec<Mount>,
@@ -34,8 +36,14 @@ pub(crate) struct Part {
 
 impl Part {
     /// A component of this code; none if that answers no HTTP.
-    pub(crate) fn new(code: &Code, env: Vec<(String, String)>, mounts: Vec<Mount>, grants: Grants) -> Option<Self> {
-        Some(Self { handler: Handler::of(code)?, env, mounts, grants })
+    pub(crate) fn new(
+        id: String,
+        code: &Code,
+        env: Vec<(String, String)>,
+        mounts: Vec<Mount>,
+        grants: Grants,
+    ) -> Option<Self> {
+        Some(Self { id, handler: Handler::of(code)?, env, mounts, grants })
     }
 }
 
@@ -44,7 +52,7 @@ impl Application {
     pub(super) fn routed(self, pod: &Pod) -> (Grants, Routed) {
         let other = |part: Part| {
             let surroundings = Surroundings::new(part.env, None, part.mounts, pod.clone()).held_to(part.grants);
-            (part.handler, Arc::new(surroundings))
+            (part.id, part.handler, Arc::new(surroundings))
         };
         let others = self.others.into_iter().map(other).collect();
         (self.first, Routed { router: self.router, answers: self.answers, about: self.about, others })

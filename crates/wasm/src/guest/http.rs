@@ -153,8 +153,8 @@ pub(super) fn prepare(
         None => Site::Guest(Arc::clone(&shared)),
         Some(Routed { router, answers, about, others }) => {
             let mut parts = vec![Arc::clone(&shared)];
-            for (handler, surroundings) in others {
-                let part = shared.beside(handler, surroundings);
+            for (id, handler, surroundings) in others {
+                let part = shared.beside(id, handler, surroundings);
                 part.host(&part.stdio())?;
                 parts.push(Arc::new(part));
             }
@@ -284,11 +284,11 @@ struct Running {
 
 impl Shared {
     /// What answers beside this one, within the same limits.
-    fn beside(&self, handler: Handler, surroundings: Arc<Surroundings>) -> Self {
+    fn beside(&self, id: String, handler: Handler, surroundings: Arc<Surroundings>) -> Self {
         Self {
             handler,
             surroundings,
-            args: self.args.clone(),
+            args: vec![id],
             stdout: self.stdout.clone(),
             stderr: self.stderr.clone(),
             tty: self.tty,

@@ -103,7 +103,8 @@ impl Planned {
         let no_route = || ServiceError::Application { image: image.to_owned(), source: PlanError::NoRoute };
         let (id, code, env, mounts, first) = components.next().ok_or_else(no_route)?;
         // Each has been seen to answer HTTP.
-        let others = components.filter_map(|(_, code, env, mounts, grants)| Component::new(&code, env, mounts, grants));
+        let others =
+            components.filter_map(|(id, code, env, mounts, grants)| Component::new(id, &code, env, mounts, grants));
         let others = others.collect();
         let application = Application { router, answers, about, first, others };
         Ok(Assembled { code, id, env, mounts, application })

@@ -1,3 +1,5 @@
+//! What a plan has of an application, and what keeps one from being run.
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -64,6 +66,7 @@ fn what_keeps_an_application_from_being_run_is_named() {
     let listen = said(&[("SPIN_HTTP_LISTEN_ADDR", "127.0.0.1:80")], Some(STORES));
     assert!(listen.contains("127.0.0.1:80"), "{listen}");
     assert!(said(&[("SPIN_COMPONENTS_TO_RETAIN", "other")], Some(STORES)).contains("\"other\""));
+    assert!(said(&[("SPIN_MAX_INSTANCE_MEMORY", "1")], Some(STORES)).contains("resources.limits.memory"));
     let mut app = locked();
     app["components"][1]["metadata"]["allowed_outbound_hosts"] = json!(["everywhere"]);
     let hosts = plan(&app, &[], Some(STORES)).unwrap_err().to_string();

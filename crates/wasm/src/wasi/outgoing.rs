@@ -19,19 +19,14 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
 use tokio::time::{Instant, Sleep, timeout};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::Grants;
 use super::lookup::resolve;
 use super::network::PodNetwork;
+use super::tls::{TlsError, secured};
 
 /// How long connecting may take where the guest does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -114,7 +109,7 @@ async fn connect(
     let addresses = found.into_iter().map(|address| SocketAddr::new(address, port));
     let stream = network.connect_tcp(addresses).await.map_err(connect_error)?;
     if secure {
-        handshake(TokioIo::new(secured(host, stream).await?)).await
+        handshake(TokioIo::new(secured(host, stream).await.map_err(tls_error)?)).await
     } else {
         handshake(TokioIo::new(stream)).await
     }
@@ -128,28 +123,12 @@ where
     Ok((sender, spawn(async move { connection.await.map_err(Error::from) })))
 }
 
-async fn secured(host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, Error> {
-    static TRUST: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
-    let trust = TRUST.get_or_try_init(trusted_roots).await?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::HttpRequestUriInvalid)?;
-    TlsConnector::from(Arc::clone(trust)).connect(name, stream).await.map_err(Error::Tls)
-}
-
-/// The roots this node trusts, read from its files once.
-async fn trusted_roots() -> Result<Arc<ClientConfig>, Error> {
-    let failed = |what: String| Error::InternalError(Some(what));
-    let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
-    let found = found.map_err(|error| failed(error.to_string()))?;
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        return Err(failed(format!("this node trusts no certificate authority: {:?}", found.errors)));
+fn tls_error(error: TlsError) -> Error {
+    match error {
+        TlsError::Name(_) => Error::HttpRequestUriInvalid,
+        TlsError::NoRoots(_) => Error::InternalError(Some(error.to_string())),
+        TlsError::Handshake(error) => Error::Tls(error),
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| failed(error.to_string()))?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
 fn lookup_error(error: &io::Error) -> Error {
@@ -216,7 +195,7 @@ mod tests {
 
     use http_body_util::{Empty, Full};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 

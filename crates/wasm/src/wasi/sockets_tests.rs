@@ -28,12 +28,12 @@ use crate::limits::memory::Memory;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn at(address: &str) -> SocketAddr {
+pub(super) fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
 }
 
 /// A pod that no other test has.
-fn pod() -> Arc<PodNetwork> {
+pub(super) fn pod() -> Arc<PodNetwork> {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let process = std::process::id().to_be_bytes()[3];
@@ -42,7 +42,7 @@ fn pod() -> Arc<PodNetwork> {
 }
 
 /// A guest of the pod.
-fn guest(network: &Arc<PodNetwork>) -> Host {
+pub(super) fn guest(network: &Arc<PodNetwork>) -> Host {
     let (sink, _) = mpsc::channel(1);
     let output = Output::new(sink, false, Pieces::AsWritten);
     let stdio = Stdio { input: Input::new(Stdin::Empty, false), output: output.clone(), error: output };

@@ -68,9 +68,9 @@ async fn what_a_handler_of_wasi_03_is_not_told_it_is_not_asked() {
 }
 
 #[tokio::test]
-async fn what_of_wasi_03_would_not_keep_to_the_pods_network_is_refused_by_name() {
-    let sockets = r#"(component (import "wasi:sockets/ip-name-lookup@0.3.0" (instance (export "x" (func))))
+async fn what_of_wasi_03_is_not_there_is_refused_by_name() {
+    let sockets = r#"(component (import "wasi:sockets/unheard-of@0.3.0" (instance (export "x" (func))))
         (instance) (export "wasi:cli/run@0.3.0" (instance 1)))"#;
     let refused = compile(&::wat::parse_str(sockets).unwrap()).await.err().expect("it is refused").to_string();
-    assert!(refused.contains("wasi:sockets/ip-name-lookup@0.3.0"), "{refused}");
+    assert!(refused.contains("wasi:sockets/unheard-of@0.3.0"), "{refused}");
 }

@@ -285,6 +285,7 @@ fn pack_guests(layout: &Path) {
         ("stays", wat::stays()),
         ("handles-stop", wat::handles_stop()),
         ("stores", wat::stores()),
+        ("stores-2", wat::stores_2()),
         ("run-03-sleeps", wat::concurrent_sleeps()),
         ("reactor", wat::reactor(false)),
         ("unknown-import", wat::unknown_import()),

@@ -63,6 +63,20 @@ async fn the_environment_says_where_an_application_is_served_and_which_component
 }
 
 #[tokio::test]
+async fn a_component_of_wasi_03_has_its_variables_and_stores_too() {
+    let node = Node::new().await;
+    let mut shop = spin::shop();
+    let wasm = wat::spin_03();
+    shop.locked["components"][0]["source"]["digest"] = image::Digest::of(&wasm).to_string().into();
+    shop.layers.push((shop.layers[0].0, wasm));
+    spin::add_to_layout(&node.layout(), &reference("spin-03"), &shop).unwrap();
+    let (pod, port) = (node.pod("concurrent").await, free_port().await);
+    pod.start("main", "spin-03", |config| config.annotations = serves_on(port)).await;
+    // Of `hello`, the default.
+    assert_eq!(ask(port, "/api/x").await.0, "HTTP/1.1 205 Reset Content");
+}
+
+#[tokio::test]
 async fn a_store_that_is_kept_in_a_volume_is_there_for_the_next_container() {
     let node = Node::new().await;
     let (pod, volume) = (node.pod("kept").await, node.directory("volume"));

@@ -90,3 +90,23 @@ async fn configuration_is_the_environment() {
     assert_eq!(call(&node, &id, &["#configured", "SHAPE"]).await, fine("none"));
     assert_eq!(call(&node, &id, &["#configured", "HOSTNAME"]).await, fine(r#"some("configured")"#));
 }
+
+#[tokio::test]
+async fn the_second_draft_has_signed_sums_and_exchanges_what_was_seen() {
+    let node = Node::new().await;
+    let (pod, host) = (node.pod("second").await, node.directory("volume"));
+    let id = pod.start("main", "stores-2", |config| config.mounts = vec![volume(&host, "/data", false)]).await;
+    for bucket in ["", "/data"] {
+        assert_eq!(call(&node, &id, &["#increment", bucket, "n", "-3"]).await, fine("ok(-3)"), "{bucket}");
+        assert_eq!(call(&node, &id, &["#contend", bucket, "k", "[1, 2]"]).await, fine("ok(2)"));
+        let many = call(&node, &id, &["#get-many", bucket, r#"["k", "nothing"]"#]).await;
+        assert_eq!(many, fine(r#"ok([("k", some([1, 2])), ("nothing", none)])"#));
+        let listed = call(&node, &id, &["#list-keys", bucket, "none"]).await;
+        assert!(listed.1.starts_with(r#"ok({keys: ["k", "n"]"#), "{listed:?}");
+        assert_eq!(
+            call(&node, &id, &["#list-keys", bucket, r#"some("x")"#]).await,
+            wrong(r#"other("there is no such cursor")"#)
+        );
+    }
+    assert_eq!(call(&node, &id, &["#list-keys", "sessions", "none"]).await, wrong("no-such-store"));
+}

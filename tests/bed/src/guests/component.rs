@@ -68,6 +68,11 @@ world http-03 {
     import wasi:http/types@0.3.0;
     export wasi:http/handler@0.3.0;
 }
+world spin-03 {
+    include http-03;
+    import spin:variables/variables@3.0.0;
+    import spin:key-value/key-value@3.0.0;
+}
 world stop-handler {
     include command;
     export wasklet:pod/stop-handler@0.1.0;
@@ -88,6 +93,17 @@ world stores {
     export get-many: func(bucket: string, keys: list<string>) -> result<list<option<tuple<string, list<u8>>>>, error>;
     export set-many: func(bucket: string, pairs: list<tuple<string, list<u8>>>) -> result<_, error>;
     export configured: func(key: string) -> option<string>;
+}
+world stores-2 {
+    include command;
+    import wasi:keyvalue/store@0.2.0-draft2;
+    import wasi:keyvalue/atomics@0.2.0-draft2;
+    import wasi:keyvalue/batch@0.2.0-draft2;
+    use wasi:keyvalue/store@0.2.0-draft2.{error, key-response};
+    export contend: func(bucket: string, key: string, value: list<u8>) -> result<u32, error>;
+    export increment: func(bucket: string, key: string, delta: s64) -> result<s64, error>;
+    export list-keys: func(bucket: string, cursor: option<string>) -> result<key-response, error>;
+    export get-many: func(bucket: string, keys: list<string>) -> result<list<tuple<string, option<list<u8>>>>, error>;
 }
 world http-guest {
     include imports;

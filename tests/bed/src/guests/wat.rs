@@ -140,6 +140,13 @@ pub fn stores() -> Vec<u8> {
     of_world(include_str!("../../../guests/wat/stores.wat"), "stores")
 }
 
+/// The same with the second draft of `wasi:keyvalue`: `list-keys`, `increment`, `get-many`, and `contend`, which exchanges
+/// a value that was changed since it was seen and gives the number of tries.
+#[must_use]
+pub fn stores_2() -> Vec<u8> {
+    of_world(include_str!("../../../guests/wat/stores-2.wat"), "stores-2")
+}
+
 /// A component of WASI 0.3 (`wasi:cli/run@0.3`) that writes `hello from WASI 0.3` and ends with 0 or 1. It exports `add`.
 #[must_use]
 pub fn concurrent(fails: bool) -> Vec<u8> {
@@ -201,6 +208,13 @@ pub fn spin_api() -> Vec<u8> {
 #[must_use]
 pub fn spin_files() -> Vec<u8> {
     of_world(include_str!("../../../guests/wat/spin-files.wat"), "spin")
+}
+
+/// A component of a Spin application, of WASI 0.3: it answers with the request's body, and with status 200 and as many more as
+/// its variable `greeting` has bytes.
+#[must_use]
+pub fn spin_03() -> Vec<u8> {
+    of_world(include_str!("../../../guests/wat/spin-03.wat"), "spin-03")
 }
 
 /// A component (`wasi:http/incoming-handler`) that imports a language model of Spin's.
@@ -328,7 +342,7 @@ mod tests {
         for guest in [http_answers(200, "hello\n"), http_echoes(), http_is_silent(), http_traps()] {
             check_world(&guest, &["wasi:http/incoming-handler@0.2"]);
         }
-        for guest in [http_03_answers(200, "hello\n"), http_03_echoes()] {
+        for guest in [http_03_answers(200, "hello\n"), http_03_echoes(), spin_03()] {
             check_world(&guest, &["wasi:http/handler@0.3"]);
         }
     }

@@ -33,7 +33,7 @@ pub(in crate::guest) struct Routed {
     pub(in crate::guest) router: Router,
     pub(in crate::guest) answers: Vec<Answer>,
     pub(in crate::guest) about: Bytes,
-    pub(in crate::guest) others: Vec<(Handler, Arc<Surroundings>)>,
+    pub(in crate::guest) others: Vec<(String, Handler, Arc<Surroundings>)>,
 }
 
 /// An application that answers.
