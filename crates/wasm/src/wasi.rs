@@ -207,6 +207,39 @@ pub(crate) struct PodSockets<'a> {
     hostname: &'a Arc<str>,
 }
 
+impl PodSockets<'_> {
+    /// Remembers what the guest bound, once it is.
+    fn remember(&mut self, protocol: Protocol, rep: u32, mut guest: SocketAddr, everywhere: bool, real: SocketAddr) {
+        if guest.port() == 0 {
+            guest.set_port(real.port());
+        }
+        let record = self.records.entry(rep).or_default();
+        record.bound = Some(guest);
+        if everywhere {
+            record.everywhere = Some(self.network.listen_everywhere(protocol, guest.port(), real));
+        }
+    }
+
+    /// What the guest is shown for its own end of a socket.
+    fn shown_local(&self, protocol: Protocol, rep: u32, real: SocketAddr) -> SocketAddr {
+        let record = self.records.get(&rep);
+        // A connected socket of TCP has left "every address" for one.
+        let has_left = |bound: &SocketAddr| {
+            protocol == Protocol::Tcp
+                && bound.ip().is_unspecified()
+                && record.is_some_and(|record| record.remote.is_some())
+        };
+        let bound = record.and_then(|record| record.bound).filter(|bound| !has_left(bound));
+        bound.unwrap_or_else(|| self.network.shown(protocol, real))
+    }
+
+    /// What it is shown for the other end.
+    fn shown_remote(&self, protocol: Protocol, rep: u32, real: SocketAddr) -> SocketAddr {
+        let remote = self.records.get(&rep).and_then(|record| record.remote);
+        remote.unwrap_or_else(|| self.network.shown(protocol, real))
+    }
+}
+
 struct HasPodSockets;
 
 impl HasData for HasPodSockets {

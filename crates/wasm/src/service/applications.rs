@@ -21,8 +21,8 @@ use crate::service::error::ServiceError;
 use crate::spin::{Part, Plan, PlanError, Store, runtime_config};
 use crate::wasi::Grants;
 
-/// A larger runtime configuration is none. In bytes.
-const CONFIG_LIMIT: u64 = 1 << 20;
+/// What is read of a locked application and of a runtime configuration: as much as a manifest may have. In bytes.
+const TEXT_LIMIT: u64 = 4 << 20;
 
 /// An application that can run, with its components' code.
 pub(super) struct Planned {
@@ -61,7 +61,9 @@ impl Core {
         let refused = |source| ServiceError::Application { image: image.to_owned(), source };
         let (locked_app, config) = {
             let path = spin.locked_app.path.clone();
-            let read = tokio::task::spawn_blocking(move || Ok::<_, MountError>((text_of(&path)?, config_of(config)?)));
+            let read = tokio::task::spawn_blocking(move || {
+                Ok::<_, MountError>((text_of("locked application", &path)?, config_of(config)?))
+            });
             read.await.map_err(|_| ServiceError::ShuttingDown)??
         };
         let plan = Plan::new(locked_app.as_bytes(), environment, config.as_deref()).map_err(refused)?;
@@ -122,24 +124,20 @@ fn config_of(config: Option<MountRequest>) -> Result<Option<String>, MountError>
     let Some(MountRequest { guest, host, .. }) = config else { return Ok(None) };
     // A volume without a subPath is a directory of that name, with the file in it.
     let path = if host.is_dir() { host.join(guest.trim_start_matches('/')) } else { host };
-    match text_of(&path) {
+    match text_of(&guest, &path) {
         // An optional Secret that is not there.
         Err(MountError::HostPath { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
     }
 }
 
-fn text_of(path: &Path) -> Result<String, MountError> {
+fn text_of(what: &str, path: &Path) -> Result<String, MountError> {
     let read = || {
         let mut text = String::new();
-        fs::File::open(path)?.take(CONFIG_LIMIT).read_to_string(&mut text)?;
+        fs::File::open(path)?.take(TEXT_LIMIT).read_to_string(&mut text)?;
         Ok(text)
     };
-    read().map_err(|source| MountError::HostPath {
-        guest: runtime_config::PATH.to_owned(),
-        host: path.to_owned(),
-        source,
-    })
+    read().map_err(|source| MountError::HostPath { guest: what.to_owned(), host: path.to_owned(), source })
 }
 
 /// Whether all that a component is made of is in the image.

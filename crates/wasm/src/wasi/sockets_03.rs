@@ -76,18 +76,6 @@ impl PodSockets<'_> {
         self.records.entry(rep).or_default().remote = Some(guest);
         Ok(real)
     }
-
-    /// Remembers what the guest bound, once it is.
-    fn bound(&mut self, protocol: Protocol, rep: u32, mut guest: SocketAddr, everywhere: bool, real: SocketAddr) {
-        if guest.port() == 0 {
-            guest.set_port(real.port());
-        }
-        let record = self.records.entry(rep).or_default();
-        record.bound = Some(guest);
-        if everywhere {
-            record.everywhere = Some(self.network.listen_everywhere(protocol, guest.port(), real));
-        }
-    }
 }
 
 /// Methods that pass through unchanged.
@@ -108,7 +96,7 @@ impl HostTcpSocket for PodSockets<'_> {
         let rep = this.rep();
         HostTcpSocket::bind(&mut self.inner, this, bind.real.into()).await?;
         let real = HostTcpSocket::get_local_address(&mut self.inner, Resource::new_borrow(rep))?.into();
-        self.bound(Protocol::Tcp, rep, guest, bind.everywhere, real);
+        self.remember(Protocol::Tcp, rep, guest, bind.everywhere, real);
         Ok(())
     }
 
@@ -117,21 +105,15 @@ impl HostTcpSocket for PodSockets<'_> {
     }
 
     fn get_local_address(&mut self, this: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
-        let record = self.records.get(&this.rep());
-        let (bound, remote) = record.map_or((None, None), |record| (record.bound, record.remote));
-        let real = SocketAddr::from(HostTcpSocket::get_local_address(&mut self.inner, this)?);
-        Ok(match bound {
-            // A connected socket has left "every address" for one.
-            Some(bound) if !(bound.ip().is_unspecified() && remote.is_some()) => bound,
-            _ => self.network.shown(Protocol::Tcp, real),
-        }
-        .into())
+        let rep = this.rep();
+        let real = HostTcpSocket::get_local_address(&mut self.inner, this)?;
+        Ok(self.shown_local(Protocol::Tcp, rep, real.into()).into())
     }
 
     fn get_remote_address(&mut self, this: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
-        let remote = self.records.get(&this.rep()).and_then(|record| record.remote);
-        let real = SocketAddr::from(HostTcpSocket::get_remote_address(&mut self.inner, this)?);
-        Ok(remote.unwrap_or_else(|| self.network.shown(Protocol::Tcp, real)).into())
+        let rep = this.rep();
+        let real = HostTcpSocket::get_remote_address(&mut self.inner, this)?;
+        Ok(self.shown_remote(Protocol::Tcp, rep, real.into()).into())
     }
 
     fn drop(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<()> {
@@ -206,7 +188,7 @@ impl HostUdpSocket for PodSockets<'_> {
         let rep = this.rep();
         HostUdpSocket::bind(&mut self.inner, this, bind.real.into()).await?;
         let real = HostUdpSocket::get_local_address(&mut self.inner, Resource::new_borrow(rep))?.into();
-        self.bound(Protocol::Udp, rep, guest, bind.everywhere, real);
+        self.remember(Protocol::Udp, rep, guest, bind.everywhere, real);
         Ok(())
     }
 
@@ -229,15 +211,15 @@ impl HostUdpSocket for PodSockets<'_> {
     }
 
     fn get_local_address(&mut self, this: Resource<UdpSocket>) -> SocketResult<IpSocketAddress> {
-        let bound = self.records.get(&this.rep()).and_then(|record| record.bound);
-        let real = SocketAddr::from(HostUdpSocket::get_local_address(&mut self.inner, this)?);
-        Ok(bound.unwrap_or_else(|| self.network.shown(Protocol::Udp, real)).into())
+        let rep = this.rep();
+        let real = HostUdpSocket::get_local_address(&mut self.inner, this)?;
+        Ok(self.shown_local(Protocol::Udp, rep, real.into()).into())
     }
 
     fn get_remote_address(&mut self, this: Resource<UdpSocket>) -> SocketResult<IpSocketAddress> {
-        let remote = self.records.get(&this.rep()).and_then(|record| record.remote);
-        let real = SocketAddr::from(HostUdpSocket::get_remote_address(&mut self.inner, this)?);
-        Ok(remote.unwrap_or_else(|| self.network.shown(Protocol::Udp, real)).into())
+        let rep = this.rep();
+        let real = HostUdpSocket::get_remote_address(&mut self.inner, this)?;
+        Ok(self.shown_remote(Protocol::Udp, rep, real.into()).into())
     }
 
     fn drop(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<()> {

@@ -61,19 +61,12 @@ impl HostTcpSocket for PodSockets<'_> {
         network: Resource<Network>,
         local: IpSocketAddress,
     ) -> SocketResult<()> {
-        let mut guest = SocketAddr::from(local);
+        let guest = SocketAddr::from(local);
         let bind = self.network.bind(Protocol::Tcp, guest)?;
         let rep = this.rep();
         HostTcpSocket::start_bind(&mut self.inner, this, network, bind.real.into()).await?;
         let real = SocketAddr::from(HostTcpSocket::local_address(&mut self.inner, Resource::new_borrow(rep))?);
-        if guest.port() == 0 {
-            guest.set_port(real.port());
-        }
-        let record = self.records.entry(rep).or_default();
-        record.bound = Some(guest);
-        if bind.everywhere {
-            record.everywhere = Some(self.network.listen_everywhere(Protocol::Tcp, guest.port(), real));
-        }
+        self.remember(Protocol::Tcp, rep, guest, bind.everywhere, real);
         Ok(())
     }
 
@@ -105,21 +98,15 @@ impl HostTcpSocket for PodSockets<'_> {
     }
 
     fn local_address(&mut self, this: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
-        let record = self.records.get(&this.rep());
-        let (bound, remote) = record.map_or((None, None), |record| (record.bound, record.remote));
-        let real = SocketAddr::from(HostTcpSocket::local_address(&mut self.inner, this)?);
-        Ok(match bound {
-            // A connected socket has left "every address" for one.
-            Some(bound) if !(bound.ip().is_unspecified() && remote.is_some()) => bound,
-            _ => self.network.shown(Protocol::Tcp, real),
-        }
-        .into())
+        let rep = this.rep();
+        let real = HostTcpSocket::local_address(&mut self.inner, this)?;
+        Ok(self.shown_local(Protocol::Tcp, rep, real.into()).into())
     }
 
     fn remote_address(&mut self, this: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
-        let remote = self.records.get(&this.rep()).and_then(|record| record.remote);
-        let real = SocketAddr::from(HostTcpSocket::remote_address(&mut self.inner, this)?);
-        Ok(remote.unwrap_or_else(|| self.network.shown(Protocol::Tcp, real)).into())
+        let rep = this.rep();
+        let real = HostTcpSocket::remote_address(&mut self.inner, this)?;
+        Ok(self.shown_remote(Protocol::Tcp, rep, real.into()).into())
     }
 
     fn drop(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<()> {

@@ -34,19 +34,12 @@ impl HostUdpSocket for PodSockets<'_> {
         network: Resource<Network>,
         local: IpSocketAddress,
     ) -> SocketResult<()> {
-        let mut guest = SocketAddr::from(local);
+        let guest = SocketAddr::from(local);
         let bind = self.network.bind(Protocol::Udp, guest)?;
         let rep = this.rep();
         HostUdpSocket::start_bind(&mut self.inner, this, network, bind.real.into()).await?;
         let real = SocketAddr::from(HostUdpSocket::local_address(&mut self.inner, Resource::new_borrow(rep))?);
-        if guest.port() == 0 {
-            guest.set_port(real.port());
-        }
-        let record = self.records.entry(rep).or_default();
-        record.bound = Some(guest);
-        if bind.everywhere {
-            record.everywhere = Some(self.network.listen_everywhere(Protocol::Udp, guest.port(), real));
-        }
+        self.remember(Protocol::Udp, rep, guest, bind.everywhere, real);
         Ok(())
     }
 
@@ -64,15 +57,15 @@ impl HostUdpSocket for PodSockets<'_> {
     }
 
     fn local_address(&mut self, this: Resource<UdpSocket>) -> SocketResult<IpSocketAddress> {
-        let bound = self.records.get(&this.rep()).and_then(|record| record.bound);
-        let real = SocketAddr::from(HostUdpSocket::local_address(&mut self.inner, this)?);
-        Ok(bound.unwrap_or_else(|| self.network.shown(Protocol::Udp, real)).into())
+        let rep = this.rep();
+        let real = HostUdpSocket::local_address(&mut self.inner, this)?;
+        Ok(self.shown_local(Protocol::Udp, rep, real.into()).into())
     }
 
     fn remote_address(&mut self, this: Resource<UdpSocket>) -> SocketResult<IpSocketAddress> {
-        let remote = self.records.get(&this.rep()).and_then(|record| record.remote);
-        let real = SocketAddr::from(HostUdpSocket::remote_address(&mut self.inner, this)?);
-        Ok(remote.unwrap_or_else(|| self.network.shown(Protocol::Udp, real)).into())
+        let rep = this.rep();
+        let real = HostUdpSocket::remote_address(&mut self.inner, this)?;
+        Ok(self.shown_remote(Protocol::Udp, rep, real.into()).into())
     }
 
     fn drop(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<()> {

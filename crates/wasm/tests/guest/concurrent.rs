@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use wasm::code::Kind;
 use wasm::guest::Exit;
 
-use crate::http::{connect, get, read_until, rest, serve};
+use crate::http::{connect, get, rest, serve, streams_both_ways};
 use crate::node::{PATIENCE, Setup, compile, until};
 
 #[tokio::test]
@@ -50,13 +50,7 @@ async fn a_handler_of_wasi_03_answers_each_request_and_goes_on_after_its_answer_
 
 #[tokio::test]
 async fn bodies_stream_both_ways_through_a_handler_of_wasi_03() {
-    let (_running, address) = serve(&wat::http_03_echoes()).await;
-    let mut stream = connect(address).await;
-    stream.write_all(b"POST / HTTP/1.1\r\nHost: pod\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
-    stream.write_all(b"5\r\nfirst\r\n").await.unwrap();
-    read_until(&mut stream, "first").await;
-    stream.write_all(b"6\r\nsecond\r\n0\r\n\r\n").await.unwrap();
-    read_until(&mut stream, "second").await;
+    streams_both_ways(&wat::http_03_echoes()).await;
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ pub(crate) async fn get(address: SocketAddr) -> String {
 }
 
 /// Reads until the text has come.
-pub(crate) async fn read_until(stream: &mut TcpStream, text: &str) {
+async fn read_until(stream: &mut TcpStream, text: &str) {
     let mut answer = String::new();
     while !answer.contains(text) {
         let mut piece = [0; 1024];
@@ -72,7 +72,12 @@ async fn many_requests_at_one_time_are_all_answered() {
 
 #[tokio::test]
 async fn bodies_stream_both_ways() {
-    let (_running, address) = serve(&wat::http_echoes()).await;
+    streams_both_ways(&wat::http_echoes()).await;
+}
+
+/// Sends a body piece by piece, to a guest that answers with it as it comes.
+pub(crate) async fn streams_both_ways(echoes: &[u8]) {
+    let (_running, address) = serve(echoes).await;
     let mut stream = connect(address).await;
     stream.write_all(b"POST / HTTP/1.1\r\nHost: pod\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
     stream.write_all(b"5\r\nfirst\r\n").await.unwrap();
