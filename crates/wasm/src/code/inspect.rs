@@ -128,6 +128,8 @@ fn refuse_shared(shared: bool, what: impl FnOnce() -> String) -> Result<(), Unfi
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn of(text: &str) -> Result<Kind, Unfit> {
@@ -152,6 +154,21 @@ mod tests {
         let http = r#"(component (instance) (export "wasi:http/handler@0.3.0" (instance 0)))"#;
         assert_eq!(of(http).unwrap(), Kind::HttpP3);
         assert_eq!(of(r#"(module (func (export "_initialize")))"#).unwrap(), Kind::ReactorP1);
+    }
+
+    proptest! {
+        /// Whatever stands behind a good beginning, and however a good file is damaged.
+        #[test]
+        fn no_bytes_are_too_strange_to_be_told_apart(
+            component: bool, rest: Vec<u8>, at: prop::sample::Index, byte: u8,
+        ) {
+            let beginning: &[u8] = if component { b"\0asm\x0d\0\x01\0" } else { b"\0asm\x01\0\0\0" };
+            let _: Result<Kind, Unfit> = kind(&[beginning, &rest].concat());
+            let mut damaged = wat::parse_str(r#"(component (core module (memory 1) (func (export "_start")))
+                (component (instance) (export "wasi:cli/run@0.2.6" (instance 0))))"#).unwrap();
+            *at.get_mut(&mut damaged) = byte;
+            let _: Result<Kind, Unfit> = kind(&damaged);
+        }
     }
 
     #[test]
