@@ -41,33 +41,42 @@ pub struct Layer {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Description {
+    pub(crate) fn of(digest: Digest, manifest: Manifest) -> Self {
+        let layers = manifest.layers.into_iter().map(|layer| Layer {
+            media_type: layer.media_type,
+            digest: layer.digest,
+            size_bytes: layer.size,
+            annotations: layer.annotations.unwrap_or_default(),
+        });
+        Self {
+            manifest: digest,
+            config_media_type: manifest.config.media_type,
+            layers: layers.collect(),
+            annotations: manifest.annotations.unwrap_or_default(),
+        }
+    }
+}
+
 /// Reads the manifest of an image; `None` when it is not in the store any more.
 #[must_use]
 pub fn describe(store: &Store, image: &Image) -> Option<Description> {
+    let of_index = |target| manifest_of(store, target);
+    let (digest, manifest) = image.digests.iter().filter_map(Reference::digest).find_map(of_index)?;
+    Some(Description::of(digest, *manifest))
+}
+
+/// The manifest that a manifest or index of the store leads to, with its digest.
+pub(crate) fn manifest_of(store: &Store, target: Digest) -> Option<(Digest, Box<Manifest>)> {
     let read = |digest: &Digest| Document::parse(&fs::read(store.blob_path(digest)).ok()?).ok();
-    let of_index = |digest: Digest| -> Option<(Digest, Box<Manifest>)> {
-        match read(&digest)? {
-            Document::Manifest(manifest) => Some((digest, manifest)),
-            Document::Index(index) => {
-                let digest = wasm_platform(&index).ok()?.digest;
-                match read(&digest)? {
-                    Document::Manifest(manifest) => Some((digest, manifest)),
-                    Document::Index(_) => None,
-                }
+    match read(&target)? {
+        Document::Manifest(manifest) => Some((target, manifest)),
+        Document::Index(index) => {
+            let digest = wasm_platform(&index).ok()?.digest;
+            match read(&digest)? {
+                Document::Manifest(manifest) => Some((digest, manifest)),
+                Document::Index(_) => None,
             }
         }
-    };
-    let (digest, manifest) = image.digests.iter().filter_map(Reference::digest).find_map(of_index)?;
-    let layers = manifest.layers.into_iter().map(|layer| Layer {
-        media_type: layer.media_type,
-        digest: layer.digest,
-        size_bytes: layer.size,
-        annotations: layer.annotations.unwrap_or_default(),
-    });
-    Some(Description {
-        manifest: digest,
-        config_media_type: manifest.config.media_type,
-        layers: layers.collect(),
-        annotations: manifest.annotations.unwrap_or_default(),
-    })
+    }
 }

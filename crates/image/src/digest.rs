@@ -36,6 +36,16 @@ impl Digest {
         Self(hasher.finalize().into())
     }
 
+    /// The digest with these bytes.
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The hexadecimal digits alone, as file names under `blobs/sha256` are.
     #[must_use]
     pub fn hex(&self) -> String {

@@ -33,9 +33,12 @@ pub use content::{Blob, Content, Spin, Wasm};
 pub use credentials::{Credentials, CredentialsError};
 pub use describe::{Description, Layer, describe};
 pub use digest::{Digest, DigestError};
-pub use pull::{Layouts, Part, PullError, PullErrorKind, PullProgress, Puller, PullerOptions, Refusal, Told};
+pub use pull::{
+    Layouts, Looked, Part, PullError, PullErrorKind, PullProgress, Puller, PullerOptions, Refusal, SignatureFound,
+    Told, Verdict,
+};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Limits, Push, PushBlob, PushContent, PushError, PushProgress, Registries, RegistryOptions};
 pub use rootfs::{Program, ProgramError, Rootfs};
 pub use store::{FsUsage, Image, ImageConfig, ImageId, Lease, Store, StoreError};
-pub use trust::{TrustError, TrustPolicy};
+pub use trust::{Signer, TrustError, TrustPolicy, Verification};

@@ -215,6 +215,7 @@ fn assemble(
         media_type: Some(OCI_MANIFEST.to_owned()),
         config: Descriptor::of(config_type, &config),
         layers: vec![layer],
+        subject: None,
         annotations: (!annotations.manifest.is_empty()).then(|| annotations.manifest.clone()),
     };
     let manifest = serde_json::to_vec(&manifest).map_err(PackError::Json)?;

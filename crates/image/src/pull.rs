@@ -10,7 +10,9 @@ mod config;
 mod error;
 mod fetch;
 mod layout;
+mod look;
 mod make;
+mod present;
 mod select;
 mod signed;
 
@@ -22,6 +24,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
 pub use self::error::{Layouts, Part, PullError, PullErrorKind};
+pub use self::look::{Looked, SignatureFound, Verdict};
 pub use self::select::Refusal;
 pub(crate) use self::select::wasm_platform;
 use crate::credentials::Credentials;

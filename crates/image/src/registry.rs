@@ -14,6 +14,7 @@ mod failure;
 mod host;
 mod hosts_file;
 mod push;
+mod referrers;
 mod session;
 mod token;
 mod tries;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub(crate) use self::failure::RegistryError;
 pub use self::push::{Push, PushBlob, PushContent, PushError, PushProgress};
+pub(crate) use self::referrers::referrers_of;
 pub(crate) use self::session::{MANIFEST_BYTES_MAX, Session};
 use crate::credentials::Credentials;
 use crate::reference::{Reference, host_of};

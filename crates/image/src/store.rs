@@ -37,6 +37,7 @@ use crate::durable;
 use crate::manifest::LOCKED_APP;
 use crate::reference::{Reference, ReferenceError};
 use crate::rootfs::{self, Rootfs};
+use crate::trust::Verification;
 
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
@@ -106,6 +107,8 @@ pub struct Image {
     pub content: Content,
     /// What its configuration says about running it.
     pub config: ImageConfig,
+    /// Signatures that were found to be right, by which policy, the last one first.
+    pub verified: Vec<Verification>,
     /// When it was last pulled, to the second.
     pub pulled_at: SystemTime,
 }
@@ -264,6 +267,13 @@ impl Store {
         self.image(&entered).ok_or(StoreError::BlobGone(id.0))
     }
 
+    /// Remembers that a signature of an image is right.
+    pub(crate) fn verified(&self, id: ImageId, verification: Verification) -> Result<(), StoreError> {
+        let _lock = self.lock()?;
+        let mut table = Table::clone(&*self.table()?);
+        if table.verified(id, verification) { self.write_table(&table) } else { Ok(()) }
+    }
+
     fn image(&self, record: &Record) -> Option<Image> {
         let Some(content) = self.content(record) else {
             tracing::warn!(image = %record.id, "the image's content is missing or cut short");
@@ -280,6 +290,7 @@ impl Store {
             size_bytes: record.blobs.values().sum::<u64>().saturating_add(unpacked_bytes),
             content,
             config: record.config.clone(),
+            verified: record.verified.clone(),
             pulled_at: UNIX_EPOCH + Duration::from_secs(record.pulled_at),
         })
     }

@@ -35,6 +35,7 @@ async fn record(store: &Store, name: &str, config: &str, wasm: &str) -> Record {
         digests: BTreeSet::from([reference.at(id)]),
         tags: BTreeSet::from([reference]),
         config: ImageConfig::default(),
+        verified: Vec::new(),
         pulled_at: 1_000_000_000,
     }
 }

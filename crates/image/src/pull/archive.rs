@@ -117,8 +117,14 @@ impl Archive {
         let config = describe(DOCKER_CONFIG, &config)?;
         let layers = layers.iter().map(|name| describe(DOCKER_TAR_LAYER, name)).collect::<Result<_, _>>()?;
         let media_type = Some(DOCKER_MANIFEST.to_owned());
-        let manifest =
-            serde_json::to_vec(&Manifest { schema_version: 2, media_type, config, layers, annotations: None })?;
+        let manifest = serde_json::to_vec(&Manifest {
+            schema_version: 2,
+            media_type,
+            config,
+            layers,
+            subject: None,
+            annotations: None,
+        })?;
         Ok(Some(Saved { manifest, blobs }))
     }
 
@@ -128,7 +134,14 @@ impl Archive {
         let mut hasher = Sha256::new();
         io::copy(&mut file.take(size), &mut hasher)?;
         let digest = Digest::from_hasher(hasher);
-        Ok(Descriptor { media_type: media_type.to_owned(), digest, size, annotations: None, platform: None })
+        Ok(Descriptor {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            annotations: None,
+            platform: None,
+            artifact_type: None,
+        })
     }
 }
 

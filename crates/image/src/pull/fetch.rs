@@ -27,11 +27,11 @@ pub(super) enum Source {
 }
 
 /// What a reference stands for.
-struct Resolved {
+pub(super) struct Resolved {
     /// The digest behind the reference: the index's where there is one, else the manifest's.
-    target: Digest,
-    manifest_digest: Digest,
-    manifest: Box<Manifest>,
+    pub(super) target: Digest,
+    pub(super) manifest_digest: Digest,
+    pub(super) manifest: Box<Manifest>,
     /// The index and the manifest, with their sizes in bytes.
     blobs: BTreeMap<Digest, u64>,
 }
@@ -54,7 +54,11 @@ impl Inner {
         }
     }
 
-    async fn source(&self, image: &Reference, credentials: Option<&Credentials>) -> Result<Source, PullError> {
+    pub(super) async fn source(
+        &self,
+        image: &Reference,
+        credentials: Option<&Credentials>,
+    ) -> Result<Source, PullError> {
         for directory in &self.options.layouts {
             if let Some(layout) = Layout::find(directory, image).await? {
                 tracing::debug!(%image, layout = %directory.display(), "found in an image layout");
@@ -72,7 +76,7 @@ impl Inner {
 
     async fn pull_from(&self, source: &Source, image: &Reference) -> Result<Image, PullError> {
         let Resolved { target, manifest_digest, manifest, mut blobs } = self.resolve(source, image).await?;
-        self.check_trust(source, image, &[target, manifest_digest]).await?;
+        let verified = self.check_trust(source, image, &[target, manifest_digest]).await?;
         let kind = select::kind(&manifest).map_err(|source| PullError::Unsupported { image: image.clone(), source })?;
         let config_part = Part::Config(manifest.config.digest);
         check_size(image, config_part, manifest.config.size, MANIFEST_BYTES_MAX)?;
@@ -110,12 +114,13 @@ impl Inner {
             tags: if image.digest().is_none() { BTreeSet::from([image.clone()]) } else { BTreeSet::new() },
             digests: BTreeSet::from([image.at(target)]),
             config: configured.config,
+            verified: Vec::from_iter(verified),
             pulled_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
         self.commit(image, record).await
     }
 
-    async fn resolve(&self, source: &Source, image: &Reference) -> Result<Resolved, PullError> {
+    pub(super) async fn resolve(&self, source: &Source, image: &Reference) -> Result<Resolved, PullError> {
         let top = self.manifest(source, image, Part::Manifest).await?;
         let target = Digest::of(&top);
         let mut blobs = BTreeMap::from([(target, top.len() as u64)]);

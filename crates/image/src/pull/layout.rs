@@ -16,13 +16,15 @@ use tokio::io::{AsyncReadExt, Take};
 use super::archive::{Archive, Saved};
 use super::error::{Part, PullError};
 use crate::digest::Digest;
-use crate::manifest::{CONTAINERD_NAME, Descriptor, REF_NAME};
+use crate::manifest::{CONTAINERD_NAME, Descriptor, Document, REF_NAME};
 use crate::reference::Reference;
-use crate::registry::MANIFEST_BYTES_MAX;
+use crate::registry::{MANIFEST_BYTES_MAX, referrers_of};
 use crate::store::Ingest;
 
 const CHUNK_BYTES: usize = 256 * 1024;
 const INDEX: &str = "index.json";
+/// Manifests of a layout that are read to see what they are about.
+const REFERRERS_MAX: usize = 200;
 
 /// A layout that has the wanted image.
 pub(crate) struct Layout {
@@ -92,6 +94,30 @@ impl Layout {
             Files::Archive { path, .. } => path,
         };
         Self::find(place, image).await
+    }
+
+    /// The manifests of the layout that name the one with this digest as their subject.
+    pub(crate) async fn referrers(&self, digest: Digest) -> Result<Vec<Descriptor>, PullError> {
+        let index = match &self.files {
+            Files::Directory(directory) => fs::read(directory.join(INDEX)).await.ok(),
+            Files::Archive { archive, .. } => {
+                let archive = Arc::clone(archive);
+                let read = tokio::task::spawn_blocking(move || archive.read(INDEX)).await;
+                read.ok().and_then(Result::ok).flatten()
+            }
+        };
+        // It was read before, to find the image; one that is not there is that of an archive of `docker save`.
+        let entries = index.and_then(|index| referrers_of(&index).ok()).unwrap_or_default();
+        let mut found = Vec::new();
+        for entry in entries.into_iter().filter(|entry| entry.size <= MANIFEST_BYTES_MAX).take(REFERRERS_MAX) {
+            let content = self.manifest(Part::Signature(entry.digest)).await?;
+            if let Ok(Document::Manifest(manifest)) = Document::parse(&content)
+                && manifest.subject.is_some_and(|subject| subject.digest == digest)
+            {
+                found.push(entry);
+            }
+        }
+        Ok(found)
     }
 
     async fn open(&self, digest: Digest) -> Result<(Take<File>, PathBuf), PullError> {

@@ -162,6 +162,7 @@ mod tests {
             media_type: None,
             config: Descriptor::of(config, b"{}"),
             layers: layers.iter().map(|media_type| Descriptor::of(media_type, b"")).collect(),
+            subject: None,
             annotations: None,
         }
     }

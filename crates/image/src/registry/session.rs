@@ -3,6 +3,8 @@
 //! A mirror that fails, lacks something or lies is passed over, and the next host is asked; the registry itself comes
 //! last and is the one whose failure is told.
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use reqwest::Method;
 use tokio::sync::Semaphore;
 
@@ -39,22 +41,46 @@ impl Session {
     /// The manifest or index with this digest, or else the one the reference names.
     pub(crate) async fn manifest(&self, digest: Option<Digest>) -> Result<Vec<u8>, RegistryError> {
         let pinned = digest.or(self.image.digest());
-        self.named(&self.manifest_ask(Method::GET, pinned), pinned).await
+        self.bounded(&self.manifest_ask(Method::GET, pinned), MANIFEST_BYTES_MAX, pinned).await
     }
 
     /// The manifest with another tag of the same repository.
     pub(crate) async fn tagged(&self, tag: &str) -> Result<Vec<u8>, RegistryError> {
         let ask = self.manifest_ask(Method::GET, None);
-        self.named(&Ask { place: Place::Path(format!("manifests/{tag}")), ..ask }, None).await
+        let ask = Ask { place: Place::Path(format!("manifests/{tag}")), ..ask };
+        self.bounded(&ask, MANIFEST_BYTES_MAX, None).await
     }
 
-    async fn named(&self, ask: &Ask, pinned: Option<Digest>) -> Result<Vec<u8>, RegistryError> {
+    /// The manifests that name the one with this digest as their subject (OCI 1.1), as far as the registry keeps count of
+    /// them; [`RegistryError::Missing`] if it does not.
+    pub(crate) async fn referrers(&self, digest: Digest) -> Result<Vec<Descriptor>, RegistryError> {
+        let pulls = |endpoint: &Endpoint| endpoint.pulls;
+        self.first(pulls, |host| self.within_manifest_time(host.referrers(digest, MANIFEST_BYTES_MAX)).boxed()).await
+    }
+
+    /// What is asked for, of at most `bytes_max`, checked against its digest if that is known.
+    async fn bounded(&self, ask: &Ask, bytes_max: u64, digest: Option<Digest>) -> Result<Vec<u8>, RegistryError> {
+        let fits = |endpoint: &Endpoint| endpoint.pulls && (digest.is_some() || endpoint.resolves);
+        let attempt = |host| {
+            let got =
+                self.within_manifest_time(async move { read_bounded(Host::send(host, ask).await?, bytes_max).await });
+            async move { checked(got.await?, digest) }.boxed()
+        };
+        self.first(fits, attempt).await
+    }
+
+    /// Asks one host after the other, each as often as it is worth, until an attempt comes to something.
+    async fn first<'a, T>(
+        &'a self,
+        fits: impl Fn(&Endpoint) -> bool,
+        attempt: impl Fn(&'a Host) -> BoxFuture<'a, Result<T, Failure>>,
+    ) -> Result<T, RegistryError> {
         let mut failed = None;
-        for (host, tries) in self.hosts_that(|endpoint| endpoint.pulls && (pinned.is_some() || endpoint.resolves))? {
+        for (host, tries) in self.hosts_that(fits)? {
             let mut tries = Tries::new(self.limits, tries);
             let error = loop {
-                match self.manifest_once(host, ask, pinned).await {
-                    Ok(content) => return Ok(content),
+                match attempt(host).await {
+                    Ok(got) => return Ok(got),
                     Err(failure) => {
                         if let Err(error) = tries.after(failure).await {
                             break error;
@@ -115,25 +141,7 @@ impl Session {
 
     /// A small blob of at most `limit_bytes`, checked, which is not kept.
     pub(crate) async fn small_blob(&self, digest: Digest, limit_bytes: u64) -> Result<Vec<u8>, RegistryError> {
-        let ask = Ask::new(Method::GET, format!("blobs/{digest}"));
-        let mut failed = None;
-        for (host, tries) in self.hosts_that(|endpoint| endpoint.pulls)? {
-            let mut tries = Tries::new(self.limits, tries);
-            let error = loop {
-                let got = self.within_manifest_time(async { read_bounded(host.send(&ask).await?, limit_bytes).await });
-                let checked = got.await.and_then(|content| checked(content, Some(digest)));
-                match checked {
-                    Ok(content) => return Ok(content),
-                    Err(failure) => {
-                        if let Err(error) = tries.after(failure).await {
-                            break error;
-                        }
-                    }
-                }
-            };
-            failed = Some(self.passed_over(host, failed, error));
-        }
-        Err(failed.unwrap_or_else(no_host))
+        self.bounded(&Ask::new(Method::GET, format!("blobs/{digest}")), limit_bytes, Some(digest)).await
     }
 
     fn manifest_ask(&self, method: Method, pinned: Option<Digest>) -> Ask {
@@ -143,11 +151,6 @@ impl Session {
         };
         let accept = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX].join(", ");
         Ask { accept: Some(accept), ..Ask::new(method, format!("manifests/{name}")) }
-    }
-
-    async fn manifest_once(&self, host: &Host, ask: &Ask, pinned: Option<Digest>) -> Result<Vec<u8>, Failure> {
-        let got = self.within_manifest_time(async { read_bounded(host.send(ask).await?, MANIFEST_BYTES_MAX).await });
-        checked(got.await?, pinned)
     }
 
     async fn within_manifest_time<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

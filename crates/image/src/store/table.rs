@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, DigestError};
 use crate::reference::Reference;
+use crate::trust::Verification;
 
 /// Of the file format. A later one is refused, never guessed at; an earlier one is that of an empty store, whose images are
 /// pulled again, most often from the blobs that are here.
@@ -86,9 +87,15 @@ pub(crate) struct Record {
     pub(crate) tags: BTreeSet<Reference>,
     pub(crate) digests: BTreeSet<Reference>,
     pub(crate) config: ImageConfig,
+    /// Signatures that were found to be right.
+    #[serde(default)]
+    pub(crate) verified: Vec<Verification>,
     /// Seconds since the epoch.
     pub(crate) pulled_at: u64,
 }
+
+/// Signatures of one image that are remembered; past it the oldest is forgotten.
+const VERIFIED_MAX: usize = 50;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Table {
@@ -110,6 +117,14 @@ pub(super) struct Unneeded {
 }
 
 impl Record {
+    /// Adds what was found before of a signature, unless the same is known better.
+    pub(super) fn remember(&mut self, old: Verification) {
+        let same = |known: &Verification| (&known.image, &known.signer) == (&old.image, &old.signer);
+        if self.verified.len() < VERIFIED_MAX && !self.verified.iter().any(same) {
+            self.verified.push(old);
+        }
+    }
+
     fn chain(&self) -> Option<Digest> {
         match self.made {
             Made::Rootfs { chain, .. } => Some(chain),
@@ -129,6 +144,9 @@ impl Table {
             new.tags.extend(old.tags);
             new.digests.extend(old.digests);
             new.blobs.extend(old.blobs);
+            for verified in old.verified {
+                new.remember(verified);
+            }
         }
         self.images.retain(|image| image.id != new.id);
         self.images.push(new);
@@ -162,6 +180,14 @@ impl Table {
             }
             None => self.images.iter().find(|image| image.tags.contains(reference)),
         }
+    }
+
+    /// Enters that a signature of an image is right; `false` if there is no such image.
+    pub(super) fn verified(&mut self, id: ImageId, new: Verification) -> bool {
+        let Some(image) = self.images.iter_mut().find(|image| image.id == id) else { return false };
+        let known = std::mem::replace(&mut image.verified, vec![new]);
+        known.into_iter().for_each(|old| image.remember(old));
+        true
     }
 
     pub(super) fn find_by_id(&self, id: ImageId) -> Option<&Record> {

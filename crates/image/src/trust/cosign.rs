@@ -1,100 +1,39 @@
-//! cosign's signatures: a manifest's layers and a payload come in, what was signed and by what means goes out.
+//! cosign's signatures up to version 2, and with `--new-bundle-format=false`: a manifest's layers and their payloads come
+//! in, signatures go out.
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
-use crate::digest::Digest;
-use crate::manifest::{Descriptor, Manifest};
+use super::log::LogEntry;
+use super::signature::{Claim, Signature};
 
-const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// The media type of the layers.
+pub(super) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 const CHAIN: &str = "dev.sigstore.cosign/chain";
 const BUNDLE: &str = "dev.sigstore.cosign/bundle";
-const PAYLOAD_TYPE: &str = "cosign container image signature";
 
-/// Bytes of a payload.
-const PAYLOAD_BYTES_MAX: u64 = 64 * 1024;
-/// Signatures of one image that are looked at.
-const SIGNATURES_MAX: usize = 20;
-
-/// One signature, and all that came with it.
-#[derive(Debug, Clone)]
-pub(crate) struct Signature {
-    /// What was signed.
-    pub(crate) payload: Vec<u8>,
-    /// Over the payload.
-    pub(crate) signature: Vec<u8>,
-    /// The signer's certificate, PEM.
-    pub(super) certificate: Option<String>,
-    /// Those between it and a root, PEM.
-    pub(super) chain: Option<String>,
-    /// The transparency log's word for it, JSON.
-    pub(super) bundle: Option<String>,
-}
-
-/// The signatures of a manifest, each with its payload still to be fetched.
-pub(crate) fn signatures(manifest: &Manifest) -> impl Iterator<Item = (&Descriptor, SignatureParts)> {
-    let layers = manifest.layers.iter().filter(|layer| layer.media_type == SIMPLE_SIGNING);
-    let small = layers.filter(|layer| layer.size <= PAYLOAD_BYTES_MAX).take(SIGNATURES_MAX);
-    small.filter_map(|layer| Some((layer, SignatureParts::of(layer.annotations.as_ref()?)?)))
-}
-
-/// A signature without its payload.
-#[derive(Debug, Clone)]
-pub(crate) struct SignatureParts(Signature);
-
-impl SignatureParts {
-    fn of(annotations: &BTreeMap<String, String>) -> Option<Self> {
-        let text = |name: &str| annotations.get(name).filter(|text| !text.is_empty()).cloned();
-        let signature = STANDARD.decode(annotations.get(SIGNATURE)?).ok()?;
-        Some(Self(Signature {
-            payload: Vec::new(),
-            signature,
-            certificate: text(CERTIFICATE),
-            chain: text(CHAIN),
-            bundle: text(BUNDLE),
-        }))
-    }
-
-    pub(crate) fn with_payload(self, payload: Vec<u8>) -> Signature {
-        Signature { payload, ..self.0 }
-    }
-}
-
-#[derive(Deserialize)]
-struct Payload {
-    critical: Critical,
-}
-
-#[derive(Deserialize)]
-struct Critical {
-    #[serde(rename = "type")]
-    kind: String,
-    image: SignedImage,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct SignedImage {
-    docker_manifest_digest: Digest,
-}
-
-impl Signature {
-    /// Whether the payload is about one of these digests. Whether it is signed is another question.
-    pub(super) fn check_payload(&self, digests: &[Digest]) -> Result<(), String> {
-        let payload: Payload = serde_json::from_slice(&self.payload)
-            .map_err(|_| "its payload is not cosign's simple signing format".to_owned())?;
-        if payload.critical.kind != PAYLOAD_TYPE {
-            return Err("its payload is not a container image signature".to_owned());
-        }
-        let signed = payload.critical.image.docker_manifest_digest;
-        match digests.contains(&signed) {
-            true => Ok(()),
-            false => Err(format!("the signature is for another image, {signed}")),
-        }
-    }
+/// One signature: a layer's annotations and its content.
+pub(super) fn signature(annotations: &BTreeMap<String, String>, payload: Vec<u8>) -> Result<Signature, String> {
+    let text = |name: &str| annotations.get(name).filter(|text| !text.is_empty());
+    let signature = text(SIGNATURE).and_then(|text| STANDARD.decode(text).ok());
+    let signature = signature.ok_or("its layer has no signature in base64")?;
+    let malformed = |_| "its certificate is malformed".to_owned();
+    let certificate = text(CERTIFICATE).map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()));
+    let chain = text(CHAIN).map_or("", String::as_str);
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>();
+    let logged = text(BUNDLE).map(|json| LogEntry::of_annotation(json)).transpose()?;
+    Ok(Signature {
+        claim: Claim::Payload(payload),
+        signature,
+        certificate: certificate.transpose().map_err(malformed)?,
+        chain: chain.map_err(malformed)?,
+        logged: Vec::from_iter(logged),
+        stamps: Vec::new(),
+    })
 }

@@ -2,15 +2,24 @@
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
-use webpki::ring::{ECDSA_P256_SHA256, ECDSA_P384_SHA256, ED25519, RSA_PKCS1_2048_8192_SHA256};
+use webpki::ring::{
+    ECDSA_P256_SHA256, ECDSA_P256_SHA384, ECDSA_P384_SHA256, ECDSA_P384_SHA384, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+};
 use x509_parser::asn1_rs::Oid;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-/// A key that signs with SHA-256, as cosign does, or Ed25519.
+use crate::digest::Digest;
+
+/// A way to sign, hash and all.
+type Algorithm = &'static dyn SignatureVerificationAlgorithm;
+
+/// A public key.
 #[derive(Clone)]
 pub(super) struct Key {
-    algorithm: &'static dyn SignatureVerificationAlgorithm,
+    /// The ways in which such a key signs. A signature is good if it is good in one of them.
+    algorithms: Vec<Algorithm>,
     /// The key itself, as its algorithm writes it.
     bits: Vec<u8>,
     /// The whole of it.
@@ -38,27 +47,30 @@ impl Key {
         }
         let written = info.algorithm.algorithm.as_bytes();
         let curve = info.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
-        let algorithm: &'static dyn SignatureVerificationAlgorithm = match (written, curve.as_ref().map(Oid::as_bytes))
-        {
-            (EC_PUBLIC_KEY, Some(P256)) => ECDSA_P256_SHA256,
-            (EC_PUBLIC_KEY, Some(P384)) => ECDSA_P384_SHA256,
-            (ED25519_KEY, _) => ED25519,
-            (RSA_KEY, _) => RSA_PKCS1_2048_8192_SHA256,
+        let algorithms: Vec<Algorithm> = match (written, curve.as_ref().map(Oid::as_bytes)) {
+            (EC_PUBLIC_KEY, Some(P256)) => vec![ECDSA_P256_SHA256, ECDSA_P256_SHA384],
+            // cosign hashed with SHA-256 for every key before it hashed by the curve.
+            (EC_PUBLIC_KEY, Some(P384)) => vec![ECDSA_P384_SHA384, ECDSA_P384_SHA256],
+            (ED25519_KEY, _) => vec![ED25519],
+            (RSA_KEY, _) => {
+                vec![RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512]
+            }
             _ => {
                 return Err(
                     "it is a key of a kind that is not supported; ECDSA P-256 and P-384, Ed25519 and RSA are".into()
                 );
             }
         };
-        Ok(Self { algorithm, bits: info.subject_public_key.data.to_vec(), der: der.to_vec() })
+        Ok(Self { algorithms, bits: info.subject_public_key.data.to_vec(), der: der.to_vec() })
     }
 
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.algorithm.verify_signature(&self.bits, message, signature).is_ok()
+        self.algorithms.iter().any(|algorithm| algorithm.verify_signature(&self.bits, message, signature).is_ok())
     }
 
-    pub(super) fn der(&self) -> &[u8] {
-        &self.der
+    /// The hash of the key as a SubjectPublicKeyInfo: what `openssl pkey -pubin -outform DER | sha256sum` says.
+    pub(super) fn fingerprint(&self) -> Digest {
+        Digest::of(&self.der)
     }
 }
 

@@ -1,25 +1,21 @@
 //! Keyless signatures: a certificate of an identity, and a transparency log's word that it was used while it was valid.
 //!
 //! The certificate must come from a configured authority for signing code, name the identity and its issuer, and have been
-//! valid when the log took the signature in; the log's entry must be signed by the log and be about this very signature.
-//! Certificate transparency (the SCT in the certificate) is not checked.
+//! valid when it was used: at every time that a log or a timestamp authority has signed for this very signature, and there
+//! must be one. Certificate transparency (the SCT in the certificate) is not checked.
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::cosign::Signature;
 use super::key::Key;
 use super::policy::fits;
-use super::root::{TrustRoot, log_time};
+use super::root::TrustRoot;
+use super::signature::Signature;
+use super::timestamp;
 
 /// id-kp-codeSigning, as DER has it.
 const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
@@ -38,119 +34,92 @@ pub(super) struct Identity {
     pub(super) root: Arc<TrustRoot>,
 }
 
-/// The log's word, as cosign keeps it beside a signature.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Bundle {
-    signed_entry_timestamp: String,
-    payload: Entry,
+/// Who a certificate is for, by its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) issuer: String,
+    pub(super) subject: String,
 }
 
-/// The fields in the order in which the log signs them.
-#[derive(Deserialize, Serialize)]
-struct Entry {
-    body: String,
-    #[serde(rename = "integratedTime")]
-    integrated_time: u64,
-    #[serde(rename = "logID")]
-    log_id: String,
-    #[serde(rename = "logIndex")]
-    log_index: u64,
-}
-
-#[derive(Deserialize)]
-struct Body {
-    kind: String,
-    spec: Spec,
-}
-
-#[derive(Deserialize)]
-struct Spec {
-    data: Data,
-    signature: LoggedSignature,
-}
-
-#[derive(Deserialize)]
-struct Data {
-    hash: Hash,
-}
-
-#[derive(Deserialize)]
-struct Hash {
-    algorithm: String,
-    value: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LoggedSignature {
-    content: String,
-    public_key: LoggedKey,
-}
-
-#[derive(Deserialize)]
-struct LoggedKey {
-    content: String,
+impl Named {
+    /// Reads them. Whether anybody vouches for the certificate is another question.
+    pub(super) fn of(certificate: &CertificateDer<'_>) -> Result<Self, String> {
+        let (_, certificate) =
+            X509Certificate::from_der(certificate).map_err(|_| "its certificate is malformed".to_owned())?;
+        let issuer = issuer(&certificate).ok_or("its certificate names no issuer of the identity")?;
+        let names = certificate.subject_alternative_name().ok().flatten();
+        let names = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            GeneralName::RFC822Name(mail) => Some(*mail),
+            _ => None,
+        });
+        match names.collect::<Vec<_>>().as_slice() {
+            [name] => Ok(Self { issuer, subject: (*name).to_owned() }),
+            _ => Err("its certificate does not name one identity".to_owned()),
+        }
+    }
 }
 
 impl Identity {
-    /// Whether a signature is this identity's.
-    pub(super) fn check(&self, signature: &Signature) -> Result<(), String> {
-        let pem = signature.certificate.as_deref().ok_or("the signature has no certificate of an identity")?;
-        let leaf = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| "its certificate is malformed")?;
-        let (_, certificate) = X509Certificate::from_der(&leaf).map_err(|_| "its certificate is malformed")?;
+    /// Whether a signature over `signed` is this identity's; then which one it is exactly.
+    pub(super) fn check(&self, signature: &Signature, signed: &[u8]) -> Result<Named, String> {
+        let leaf = signature.certificate.as_ref().ok_or("the signature has no certificate of an identity")?;
+        let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| "its certificate is malformed")?;
         let key = Key::from_der(certificate.public_key().raw)?;
-        if !key.verifies(&signature.payload, &signature.signature) {
+        if !key.verifies(signed, &signature.signature) {
             return Err("the signature is not of its certificate".to_owned());
         }
-        let time = self.logged(signature, &leaf)?;
-        self.check_chain(&leaf, signature.chain.as_deref(), time)?;
-        self.check_name(&certificate)
+        for time in self.times(signature, signed, leaf)? {
+            self.check_chain(leaf, &signature.chain, time)?;
+        }
+        let named = Named::of(leaf)?;
+        self.check_name(&named)?;
+        Ok(named)
     }
 
-    /// When the log took in that this certificate made this signature.
-    fn logged(&self, signature: &Signature, leaf: &CertificateDer<'_>) -> Result<UnixTime, String> {
-        let bundle = signature.bundle.as_deref().ok_or("the signature does not stand in a transparency log")?;
-        let bundle: Bundle = serde_json::from_str(bundle).map_err(|_| "the log's entry is malformed")?;
-        let log = self.root.logs.iter().find(|log| log.id == bundle.payload.log_id);
-        let log = log.ok_or("it stands in a transparency log that the trust root does not name")?;
-        let signed = serde_json::to_vec(&bundle.payload).map_err(|_| "the log's entry is malformed")?;
-        let promise = STANDARD.decode(&bundle.signed_entry_timestamp).map_err(|_| "the log's entry is malformed")?;
-        if !log.key.verifies(&signed, &promise) {
-            return Err("the log's entry is not signed by the log".to_owned());
+    /// When it was made, by everyone whom the trust root believes; at least one log of it has taken the signature in.
+    fn times(&self, signature: &Signature, signed: &[u8], leaf: &CertificateDer<'_>) -> Result<Vec<UnixTime>, String> {
+        // Several may have seen it, of whom not all are known here.
+        let believed = |seen: Vec<Result<Option<UnixTime>, String>>, none: &str| {
+            let (good, bad): (Vec<_>, Vec<_>) = seen.into_iter().partition(Result::is_ok);
+            match (good.is_empty(), bad.into_iter().find_map(Result::err)) {
+                (false, _) => Ok(good.into_iter().flatten().flatten()),
+                (true, why) => Err(why.unwrap_or_else(|| none.to_owned())),
+            }
+        };
+        let logged = signature.logged.iter().map(|entry| entry.check(&self.root, signature, signed, leaf));
+        let logged = believed(logged.collect(), "the signature does not stand in a transparency log")?;
+        let stamps = signature.stamps.iter().map(|stamp| timestamp::check(stamp, &signature.signature, &self.root));
+        let stamped = believed(
+            stamps.map(|time| time.map(Some)).collect(),
+            "neither a log nor a timestamp authority has signed when it was made",
+        );
+        let mut times: Vec<UnixTime> = logged.collect();
+        match stamped {
+            Ok(stamped) => times.extend(stamped),
+            Err(why) if times.is_empty() => return Err(why),
+            Err(_) => {}
         }
-        let body = STANDARD.decode(&bundle.payload.body).map_err(|_| "the log's entry is malformed")?;
-        let body: Body = serde_json::from_slice(&body).map_err(|_| "the log's entry is malformed")?;
-        let spec = body.spec;
-        let hash = hex::encode(Sha256::digest(&signature.payload));
-        let logged = STANDARD.decode(&spec.signature.content).ok();
-        let logged_leaf = STANDARD.decode(&spec.signature.public_key.content).ok();
-        let logged_leaf = logged_leaf.and_then(|pem| CertificateDer::from_pem_slice(&pem).ok());
-        let is_about_it = body.kind == "hashedrekord"
-            && spec.data.hash.algorithm == "sha256"
-            && spec.data.hash.value == hash
-            && logged.as_ref() == Some(&signature.signature)
-            && logged_leaf.as_ref().map(AsRef::as_ref) == Some(leaf.as_ref());
-        match is_about_it {
-            true => Ok(log_time(bundle.payload.integrated_time)),
-            false => Err("the log's entry is about another signature".to_owned()),
-        }
+        Ok(times)
     }
 
-    fn check_chain(&self, leaf: &CertificateDer<'_>, chain: Option<&str>, time: UnixTime) -> Result<(), String> {
-        let malformed = || "its certificate is malformed".to_owned();
-        let end = EndEntityCert::try_from(leaf).map_err(|_| malformed())?;
-        let given = CertificateDer::pem_slice_iter(chain.unwrap_or_default().as_bytes());
-        let given: Vec<CertificateDer<'static>> = given.collect::<Result<_, _>>().map_err(|_| malformed())?;
+    fn check_chain(
+        &self,
+        leaf: &CertificateDer<'_>,
+        given: &[CertificateDer<'static>],
+        time: UnixTime,
+    ) -> Result<(), String> {
+        let end = EndEntityCert::try_from(leaf).map_err(|_| "its certificate is malformed")?;
         let provider = rustls::crypto::ring::default_provider();
         let algorithms = provider.signature_verification_algorithms.all;
-        let vouched = self.root.authorities.iter().any(|authority| {
-            let Some((root, between)) = authority.split_last() else { return false };
-            let Ok(anchor) = anchor_from_trusted_cert(root) else { return false };
-            let between: Vec<CertificateDer<'_>> = between.iter().chain(&given).cloned().collect();
-            let usage = KeyUsage::required(CODE_SIGNING);
-            end.verify_for_usage(algorithms, &[anchor], &between, time, usage, None, None).is_ok()
-        });
+        let vouched =
+            self.root.authorities.iter().filter(|authority| authority.validity.holds(time)).any(|authority| {
+                let Some((root, between)) = authority.chain.split_last() else { return false };
+                let Ok(anchor) = anchor_from_trusted_cert(root) else { return false };
+                let between: Vec<CertificateDer<'_>> = between.iter().chain(given).cloned().collect();
+                let usage = KeyUsage::required(CODE_SIGNING);
+                end.verify_for_usage(algorithms, &[anchor], &between, time, usage, None, None).is_ok()
+            });
         match vouched {
             true => Ok(()),
             false => {
@@ -159,26 +128,19 @@ impl Identity {
         }
     }
 
-    fn check_name(&self, certificate: &X509Certificate<'_>) -> Result<(), String> {
-        let issuer = issuer(certificate).ok_or("its certificate names no issuer of the identity")?;
-        if issuer != self.issuer {
-            return Err(format!("it was signed by an identity of {issuer:?}"));
+    fn check_name(&self, named: &Named) -> Result<(), String> {
+        if named.issuer != self.issuer {
+            return Err(format!("it was signed by an identity of {:?}", named.issuer));
         }
-        let names = certificate.subject_alternative_name().ok().flatten();
-        let names: Vec<&str> = names
-            .iter()
-            .flat_map(|names| &names.value.general_names)
-            .filter_map(|name| match name {
-                GeneralName::URI(uri) => Some(*uri),
-                GeneralName::RFC822Name(mail) => Some(*mail),
-                _ => None,
-            })
-            .collect();
-        match names.as_slice() {
-            [name] if fits(self.subject.as_bytes(), name.as_bytes(), b'/') => Ok(()),
-            [name] => Err(format!("it was signed by {name:?}")),
-            _ => Err("its certificate does not name one identity".to_owned()),
+        match fits(self.subject.as_bytes(), named.subject.as_bytes(), b'/') {
+            true => Ok(()),
+            false => Err(format!("it was signed by {:?}", named.subject)),
         }
+    }
+
+    /// Whether the same was found of a signature before, by the same trust root.
+    pub(super) fn holds(&self, named: &Named, root: crate::digest::Digest) -> bool {
+        self.root.digest == root && self.check_name(named).is_ok()
     }
 }
 

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use super::key::Key;
 use super::keyless::Identity;
 use super::root::TrustRoot;
-use super::{Entry, Rule, TrustPolicy};
+use super::{Entry, NamedKey, Rule, TrustPolicy};
 
 /// Why a policy cannot be kept to.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -150,7 +150,7 @@ impl TrustPolicy {
                 (Some(_), true) => return Err(within("either accept, or keys and identities")),
                 (None, false) => return Err(within("it names neither keys nor identities nor accept")),
                 (None, true) => {
-                    let keys = images.keys.iter().map(|key| key_of(&directory.join(key)));
+                    let keys = images.keys.iter().map(|key| key_of(directory, key));
                     let identities = images.identities.into_iter().map(|entry| identity(entry, directory, &within));
                     Rule::Signed {
                         keys: keys.collect::<Result<_, _>>()?,
@@ -168,8 +168,10 @@ fn read(path: &Path) -> Result<Vec<u8>, TrustError> {
     fs::read(path).map_err(|source| TrustError::Read { path: path.to_owned(), source: Arc::new(source) })
 }
 
-fn key_of(path: &Path) -> Result<Key, TrustError> {
-    Key::from_pem(&read(path)?).map_err(|message| TrustError::Malformed { path: path.to_owned(), message })
+fn key_of(directory: &Path, file: &Path) -> Result<NamedKey, TrustError> {
+    let path = directory.join(file);
+    let key = Key::from_pem(&read(&path)?).map_err(|message| TrustError::Malformed { path, message })?;
+    Ok(NamedKey { file: file.display().to_string(), key })
 }
 
 fn identity(

@@ -11,8 +11,11 @@ use rcgen::{
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::signature::Subject;
 use super::*;
 use crate::manifest::Manifest;
+
+mod bundles;
 
 const ISSUER: &str = "https://issuer.example";
 const SUBJECT: &str = "https://ci.example/org/repo";
@@ -20,8 +23,11 @@ const SUBJECT: &str = "https://ci.example/org/repo";
 const LOGGED_AT: u64 = 1_700_000_000;
 
 fn image() -> Digest {
-    Digest::of(b"image")
+    Digest::of(MANIFEST)
 }
+
+/// What is signed, in the tests.
+const MANIFEST: &[u8] = b"image";
 
 fn payload(digest: Digest) -> Vec<u8> {
     let critical = json!({"identity": {"docker-reference": "r.example/team/app"},
@@ -54,10 +60,11 @@ impl Default for Forge {
     }
 }
 
-/// An authority and a log, and the trust root that names them.
+/// An authority, a log and a timestamp authority, and the trust root that names them.
 struct World {
     authority: Issuer<'static, KeyPair>,
     log: KeyPair,
+    stamps: KeyPair,
     root: Value,
 }
 
@@ -68,18 +75,26 @@ impl World {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "authority");
         let certificate = params.self_signed(&key).unwrap();
-        let log = KeyPair::generate().unwrap();
+        let (log, stamps) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let authority = Issuer::new(params, key);
+        let mut stamping = CertificateParams::new(Vec::new()).unwrap();
+        stamping.distinguished_name.push(DnType::CommonName, "timestamps");
+        stamping.extended_key_usages = vec![ExtendedKeyUsagePurpose::TimeStamping];
+        let stamping = stamping.signed_by(&stamps, &authority).unwrap();
         let b64 = |bytes: &[u8]| STANDARD.encode(bytes);
         let root = json!({
             "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-            "tlogs": [{"publicKey": {"rawBytes": b64(&spki(&log)), "keyDetails": "PKIX_ECDSA_P256_SHA_256"}}],
+            "tlogs": [{"baseUrl": "https://log.example", "publicKey": {"rawBytes": b64(&spki(&log)),
+                "keyDetails": "PKIX_ECDSA_P256_SHA_256", "validFor": {"start": "2021-01-12T11:53:27.000Z"}}}],
             "certificateAuthorities": [{"certChain": {"certificates": [{"rawBytes": b64(certificate.der())}]}}],
+            "timestampAuthorities": [{"certChain": {"certificates": [{"rawBytes": b64(stamping.der())},
+                {"rawBytes": b64(certificate.der())}]}, "validFor": {"start": "2023-04-14T00:00:00.000Z"}}],
         });
-        Self { authority: Issuer::new(params, key), log, root }
+        Self { authority, log, stamps, root }
     }
 
-    /// A keyless signature of [`image`], as cosign stores it.
-    fn sign(&self, forge: &Forge) -> Value {
+    /// A key, and the certificate of its holder's identity.
+    fn certificate(&self, forge: &Forge) -> (KeyPair, rcgen::Certificate) {
         let stranger = Self::new_authority_only();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -89,7 +104,14 @@ impl World {
         issuer.extend(forge.issuer.as_bytes());
         params.custom_extensions.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 57264, 1, 8], issuer));
         let authority = if forge.other_authority { &stranger } else { &self.authority };
-        let certificate = params.signed_by(&key, authority).unwrap().pem();
+        let certificate = params.signed_by(&key, authority).unwrap();
+        (key, certificate)
+    }
+
+    /// A keyless signature of [`image`], as cosign stores it.
+    fn sign(&self, forge: &Forge) -> Value {
+        let (key, certificate) = self.certificate(forge);
+        let certificate = certificate.pem();
         let payload = payload(image());
         let signature = STANDARD.encode(key.sign(&payload).unwrap());
         let logged = json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
@@ -121,14 +143,14 @@ fn spki(key: &KeyPair) -> Vec<u8> {
 }
 
 /// The signatures of a manifest with one layer.
-fn stored(annotations: &Value, payload: &[u8]) -> Vec<Signature> {
+fn stored(annotations: &Value, payload: &[u8]) -> Vec<Found> {
     let layer = json!({"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": Digest::of(payload),
         "size": payload.len(), "annotations": annotations});
     let config =
         json!({"mediaType": "application/vnd.oci.image.config.v1+json", "digest": Digest::of(b"{}"), "size": 2});
     let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
     let manifest: Manifest = serde_json::from_value(manifest).unwrap();
-    signatures(&manifest).map(|(_, parts)| parts.with_payload(payload.to_vec())).collect()
+    signature_layers(&manifest).map(|(layer, format)| Found::read(layer, format, payload.to_vec())).collect()
 }
 
 fn policy(files: &[(&str, &str)], text: &str) -> Result<TrustPolicy, String> {
@@ -141,10 +163,13 @@ fn policy(files: &[(&str, &str)], text: &str) -> Result<TrustPolicy, String> {
     TrustPolicy::read(&path).map_err(|error| error.to_string())
 }
 
-fn judge(policy: &TrustPolicy, image_name: &str, signatures: &[Signature], digest: Digest) -> Result<(), String> {
+fn judge(policy: &TrustPolicy, image_name: &str, found: &[Found], digest: Digest) -> Result<(), String> {
     match policy.demand(&Reference::parse(image_name).unwrap())? {
         Demand::Nothing => Ok(()),
-        Demand::Signature(signers) => signers.check(signatures, &[digest]),
+        Demand::Signature(signers) => {
+            let subjects = [Subject { digest, content: MANIFEST.to_vec() }];
+            signers.check(found, &subjects).map(|signer| assert!(signers.include(&signer)))
+        }
     }
 }
 
@@ -209,7 +234,7 @@ fn whatever_is_wrong_with_a_keyless_signature_is_told() {
     check(Forge { subject: "https://ci.example/evil", ..Forge::default() }, "signed by \"https://ci.example/evil\"");
     check(Forge { usage: ExtendedKeyUsagePurpose::ServerAuth, ..Forge::default() }, "no authority of the trust root");
     check(Forge { other_authority: true, ..Forge::default() }, "no authority of the trust root");
-    check(Forge { logged_at: 1, ..Forge::default() }, "no authority of the trust root");
+    check(Forge { logged_at: 1, ..Forge::default() }, "does not believe the log at the time");
     check(Forge { other_log: true, ..Forge::default() }, "not signed by the log");
     check(Forge { logged_payload: b"other".to_vec(), ..Forge::default() }, "about another signature");
 
