@@ -202,7 +202,9 @@ impl Effects {
         self.logs.prepare(&messages::identity(pod), Some(&container.name)).await.map_err(no_logs)?;
         let (sandbox_config, _) = self.sandbox_message(pod, subject.sandbox_attempt)?;
         let failed = |error: CallError| Failure::new("CreateContainerError", error.message().to_owned());
-        let id = self.runtime.create_container(sandbox.as_str(), config, sandbox_config).await.map_err(failed)?;
+        let created = self.runtime.create_container(sandbox.as_str(), config, sandbox_config).await;
+        let id =
+            created.map_err(|error| image::untrusted(&container.image, &error).unwrap_or_else(|| failed(error)))?;
         let status = self.runtime.container_status(&id).await.map_err(failed)?;
         Ok(view::instance(&status, sandbox.as_str()).await)
     }

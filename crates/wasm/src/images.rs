@@ -156,10 +156,12 @@ impl Images {
         self.store(move |store| store.resolve(&name)).await
     }
 
-    /// The image that a container is to be made of, kept from removal.
-    pub(crate) async fn hold(&self, name: &str) -> Result<Held, ImageError> {
+    /// The image that a container is to be made of, kept from removal. `asked` is its name as the pod has it, under which
+    /// the trust policy judges it.
+    pub(crate) async fn hold(&self, name: &str, asked: &str) -> Result<Held, ImageError> {
         let missing = || ImageError::NotFound(name.to_owned());
         let image = self.find(name).await?.ok_or_else(missing)?;
+        self.puller.judge(&image, asked).await.map_err(ImageError::Pull)?;
         self.store(move |store| Ok(store.lease(&image)?.map(|lease| Held { image, lease }))).await?.ok_or_else(missing)
     }
 

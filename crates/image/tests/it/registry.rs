@@ -1,5 +1,7 @@
 //! A registry on loopback that tests fill, break and question: what it should serve goes in, what it was asked comes out.
 
+mod referrers;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -46,6 +48,7 @@ pub(crate) enum Route {
     Blobs,
     Token,
     Uploads,
+    Referrers,
 }
 
 /// Who gets in.
@@ -79,6 +82,7 @@ pub(crate) const ALWAYS: usize = usize::MAX;
 struct Inner {
     manifests: Mutex<HashMap<String, (String, Bytes)>>,
     blobs: Mutex<HashMap<String, Bytes>>,
+    referrers: Mutex<Option<HashMap<String, Vec<Value>>>>,
     faults: Mutex<HashMap<Route, (Fault, usize)>>,
     asked: Mutex<Vec<Asked>>,
     door: Mutex<Door>,
@@ -148,6 +152,7 @@ impl Registry {
             .route("/token", get(token).post(exchange))
             .route("/v2/{owner}/{name}/manifests/{reference}", get(manifest).put(put_manifest))
             .route("/v2/{owner}/{name}/blobs/{digest}", get(blob))
+            .route("/v2/{owner}/{name}/referrers/{digest}", get(referrers::referrers))
             .route("/v2/{owner}/{name}/blobs/uploads/", post(begin_upload))
             .route("/v2/{owner}/{name}/blobs/uploads/{id}", axum::routing::put(upload))
             .layer(axum::extract::DefaultBodyLimit::max(1 << 30))

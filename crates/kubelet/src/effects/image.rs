@@ -222,6 +222,12 @@ fn marked(error: &CallError) -> Option<(&'static str, &'static str, &str)> {
     causes.into_iter().find_map(|(reason, words)| Some((reason, words, error.message().strip_prefix(reason)?)))
 }
 
+/// An image that is here and that the runtime's trust policy does not let a container be made of: the reason is a pull's.
+pub(super) fn untrusted(image: &str, error: &CallError) -> Option<Failure> {
+    let (reason, words, rest) = marked(error).filter(|(reason, ..)| *reason == "SignatureValidationFailed")?;
+    Some(Failure::new(reason, format!("image {image} is not used because {words}{rest}")))
+}
+
 fn pull_failure(image: &str, error: &CallError, hints: &[String]) -> Failure {
     if error.code() == Code::InvalidArgument {
         return invalid_name(image, error);

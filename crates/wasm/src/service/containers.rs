@@ -53,7 +53,7 @@ impl Core {
         let network = sandbox.network().ok_or_else(not_ready)?;
         let config = request.config.ok_or_else(|| ServiceError::invalid("config", "missing"))?;
         let (mut spec, request) = config::parse(config, &sandbox.spec)?;
-        let Held { image, lease } = self.images.hold(&spec.image).await?;
+        let Held { image, lease } = self.images.hold(&spec.image, asked_image(&spec)).await?;
         let env = environment(&request, &image);
         let working_dir = request.working_dir.clone().or_else(|| image.config.working_dir.clone());
         let programs = Programs {
@@ -155,7 +155,7 @@ impl Core {
         let mut leases = Vec::new();
         for mount in mounts {
             let Some(ImageMount { image: name, sub_path }) = &mount.image else { continue };
-            let Held { image, lease } = self.images.hold(name).await?;
+            let Held { image, lease } = self.images.hold(name, name).await?;
             mount.host = self.images.directory(name, &image, sub_path).await?;
             leases.push(lease);
         }
