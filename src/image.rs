@@ -13,6 +13,7 @@ mod progress;
 mod pull;
 mod push;
 mod rm;
+mod signatures;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

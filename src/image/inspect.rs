@@ -5,27 +5,39 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use image::inspect::{Format, Inspection, Interface, Kind, Reach};
-use image::{Content, Description, Digest, Image, ImageConfig, ProgramError};
+use image::{Content, Description, Digest, Image, ImageConfig, ProgramError, Puller, Reference, Store};
 use serde::Serialize;
 
-use super::StoreArgs;
+use super::access::AccessArgs;
 use super::application::ApplicationFields;
 use super::output::{self, ImageFields, OutputArgs};
+use super::signatures::SignatureFields;
+use super::{StoreArgs, block_on};
 
 /// Say what an image or a .wasm file is, and what it may reach
 ///
 /// A file is told from an image by being there. What a guest may reach follows from what it imports, as it has no other
-/// way out; what it is really given, its pod decides.
+/// way out; what it is really given, its pod decides. Of an image of this machine the signatures are those that its trust
+/// policy found to be right; with --remote all that it has are listed, and judged by --image-trust-policy.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   wasklet image inspect app.wasm
   wasklet image inspect ghcr.io/team/app:v1
+  wasklet image inspect --remote --image-trust-policy trust.yaml ghcr.io/team/app:v1
   wasklet image inspect --output json app.wasm | jq '.wasm.reach[].what'")]
 pub(super) struct InspectArgs {
     /// A .wasm file, or an image of this machine by reference, digest or ID
     #[arg(value_name = "REF|ID|FILE.wasm")]
     target: String,
+    /// Look at the image in its registry, or in an --image-layout, without pulling it: its manifest and its signatures
+    #[arg(long)]
+    remote: bool,
+    #[command(flatten)]
+    access: AccessArgs,
+    /// An OCI layout directory to look for the image in before its registry (repeatable)
+    #[arg(long, value_name = "DIR", requires = "remote")]
+    image_layout: Vec<PathBuf>,
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
@@ -33,15 +45,24 @@ pub(super) struct InspectArgs {
 }
 
 /// What is known, in JSON. A file has only the last part.
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct Inspected {
+    /// Of an image that was only looked at, what its reference stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
     #[serde(flatten)]
     image: Option<ImageFields>,
     #[serde(flatten)]
     manifest: Option<Description>,
     #[serde(skip_serializing_if = "Option::is_none")]
     config: Option<ConfigFields>,
+    /// Of an image of this machine, those that were verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signatures: Option<Vec<SignatureFields>>,
+    /// Whether they are all that the image has.
+    #[serde(skip)]
+    all_signatures: bool,
     /// Of an image of files, what its own command runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     wasm: Option<WasmFields>,
@@ -70,8 +91,10 @@ pub(super) struct WasmFields {
 
 pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let path = Path::new(&args.target);
-    let inspected = if path.is_file() {
-        Inspected { image: None, manifest: None, config: None, wasm: Some(wasm(path)?), application: None }
+    let inspected = if args.remote {
+        remote(args)?
+    } else if path.is_file() {
+        Inspected { wasm: Some(wasm(path)?), ..Inspected::default() }
     } else {
         let store = args.store.open_existing()?;
         let found = match &store {
@@ -97,11 +120,33 @@ fn of_image(store: &image::Store, image: &Image) -> anyhow::Result<Inspected> {
         image: Some(ImageFields::from(image)),
         manifest: image::describe(store, image),
         config: Some(ConfigFields { entrypoint, cmd, env, working_dir, user }),
+        signatures: Some(image.verified.iter().map(SignatureFields::from).collect()),
         wasm: program(image)?.as_deref().map(wasm).transpose()?,
         application: match &image.content {
             Content::Spin(spin) => Some(ApplicationFields::of(spin)?),
             Content::Wasm(_) | Content::Rootfs(_) => None,
         },
+        ..Inspected::default()
+    })
+}
+
+/// An image where a pull would get it, of which nothing is kept here.
+fn remote(args: &InspectArgs) -> anyhow::Result<Inspected> {
+    let reference = Reference::parse(&args.target)?;
+    let credentials = args.access.credentials(&reference)?;
+    let place = tempfile::tempdir().context("making a directory for the manifest")?;
+    let store = Store::open(place.path()).context("opening a directory for the manifest")?;
+    let options = args.access.puller_options(store, args.image_layout.clone())?;
+    let looked = block_on(async {
+        let looked = Puller::new(options).look(&reference, credentials.as_ref()).await;
+        looked.map_err(|error| anyhow::anyhow!(error.message()))
+    })?;
+    Ok(Inspected {
+        reference: Some(reference.at(looked.target).to_string()),
+        manifest: Some(looked.manifest),
+        signatures: Some(looked.signatures.into_iter().map(SignatureFields::from).collect()),
+        all_signatures: true,
+        ..Inspected::default()
     })
 }
 
@@ -133,8 +178,18 @@ pub(super) fn wasm(path: &Path) -> anyhow::Result<WasmFields> {
 fn text(inspected: &Inspected) -> String {
     let mut rows = Vec::new();
     let mut row = |name: &str, text: String| rows.push(vec![name.to_owned(), text]);
+    if let Some(reference) = &inspected.reference {
+        row("Image", reference.clone());
+    }
     if let Some(image) = &inspected.image {
         image.rows(&mut row);
+    }
+    if let Some(signatures) = &inspected.signatures {
+        let none = if inspected.all_signatures { "none" } else { "not verified; --remote lists those there are" };
+        match signatures.is_empty() {
+            true => row("Signatures", none.to_owned()),
+            false => list("Signatures", signatures.iter().map(SignatureFields::text), &mut row),
+        }
     }
     if let Some(manifest) = &inspected.manifest {
         manifest_rows(manifest, &mut row);
@@ -145,6 +200,7 @@ fn text(inspected: &Inspected) -> String {
     match (&inspected.wasm, &inspected.application) {
         (Some(wasm), _) => wasm.rows(&mut row),
         (None, Some(application)) => application.rows(&mut row),
+        (None, None) if inspected.all_signatures => {}
         (None, None) => row("Wasm", "none that it runs by itself".to_owned()),
     }
     output::table(&rows)

@@ -149,3 +149,49 @@ async fn a_built_image_is_pushed_and_runs_with_its_files() -> Result<()> {
     assert_eq!((ended.code, ended.text().as_str()), (0, "hello from a file\n"), "{ended:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn signatures_are_shown_and_an_image_without_one_does_not_run_though_it_is_here() -> Result<()> {
+    let (place, registry) = (place().await?, Registry::start(&Options::default()).await?);
+    let image = registry.reference("team/hello:v1");
+    let pushed = place.image_json("push", &["hello.wasm", &image]).await?;
+    place.image_json("pull", &[&image]).await?;
+    let key = rcgen::KeyPair::generate().context("making a key")?;
+    place.put("team.pub", key.public_key_pem())?;
+    let policy = place.put("trust.yaml", "images: [{pattern: '**', keys: [team.pub]}]")?;
+    let trusting = ["--image-trust-policy", policy.as_str()];
+
+    let inspected = place.image("inspect", &[&image]).await?;
+    assert!(inspected.text().contains("not verified"), "{inspected:?}");
+    let remote = place.image("inspect", &["--remote", &image]).await?;
+    assert!(remote.text().lines().any(|line| line.split_whitespace().eq(["Signatures", "none"])), "{remote:?}");
+    let refused = place.run(&[&trusting[..], &[&image]].concat()).await?;
+    assert!(refused.stderr.contains("SignatureValidationFailed"), "{refused:?}");
+
+    // What `cosign sign --new-bundle-format=false` puts beside an image, pushed by another tool.
+    let digest = pushed["digest"].as_str().context("no digest")?;
+    let payload = json!({"critical": {"identity": {"docker-reference": ""}, "type": "cosign container image signature",
+        "image": {"docker-manifest-digest": digest}}})
+    .to_string();
+    let signature = rcgen::SigningKey::sign(&key, payload.as_bytes()).context("signing")?;
+    let signature = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, signature);
+    place.put("payload.json", payload)?;
+    place.put(
+        "annotations.json",
+        json!({"payload.json": {"dev.cosignproject.cosign/signature": signature}}).to_string(),
+    )?;
+    let oras = tokio::task::spawn_blocking(testbed::tools::oras).await.context("building oras")??;
+    let tag = registry.reference(&format!("team/hello:{}.sig", digest.replace(':', "-")));
+    let typed = "payload.json:application/vnd.dev.cosign.simplesigning.v1+json";
+    let push = ["push", "--plain-http", "--annotation-file", "annotations.json", &tag, typed];
+    place.tool(&oras, &push).await?;
+
+    let remote = place.image_json("inspect", &[&["--remote"], &trusting[..], &[&image]].concat()).await?;
+    assert_eq!(remote["signatures"][0]["status"], "verified", "{remote}");
+    assert_eq!(remote["signatures"][0]["signer"]["key"], "team.pub", "{remote}");
+    let ended = place.run(&[&trusting[..], &[&image]].concat()).await?;
+    assert_eq!((ended.code, ended.text().as_str()), (0, "hello\n"), "{ended:?}");
+    let inspected = place.image("inspect", &[&image]).await?;
+    assert!(inspected.text().contains("signed by the key team.pub"), "{inspected:?}");
+    Ok(())
+}
