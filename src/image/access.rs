@@ -11,7 +11,9 @@ use anyhow::{Context, bail};
 use decide::keyring::{DockerConfig, Keyring, Source};
 use image::{Credentials, PullerOptions, Reference, Registries, RegistryOptions, Store, TrustPolicy};
 
+use super::block_on;
 use crate::registries::RegistryArgs;
+use crate::terminal;
 
 /// Bytes; the longest password or token that is read.
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
@@ -74,9 +76,14 @@ fn own_login(image: &Reference) -> anyhow::Result<Option<Credentials>> {
         content => content.with_context(|| format!("reading {}", path.display()))?,
     };
     let config = DockerConfig::parse(&content).with_context(|| format!("reading {}", path.display()))?;
+    let name = image.name();
+    let (config, failed) = block_on(async { Ok(kubelet::pulls::with_helper(config, &name).await) })?;
+    if let Some(failed) = failed {
+        terminal::say(&format!("wasklet: {}: {failed}", path.display()));
+    }
     let mut keyring = Keyring::default();
     keyring.add(config, &Source::Node);
-    Ok(keyring.fitting(&image.name()).into_iter().next().map(|fitting| {
+    Ok(keyring.fitting(&name).into_iter().next().map(|fitting| {
         let login = fitting.login;
         if !login.registry_token.is_empty() {
             Credentials::Bearer(login.registry_token)

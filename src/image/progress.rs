@@ -19,8 +19,6 @@ const SHORT: usize = 12;
 
 const WAITING: &str = "{spinner} {msg}";
 const MOVING: &str = "  {prefix}  [{bar:30}] {bytes:>10} of {total_bytes:<10} {binary_bytes_per_sec:>12}";
-/// How much of it has gone is not known before the registry has taken it.
-const SENDING: &str = "  {prefix}  {spinner} sending {total_bytes}, {elapsed}";
 const OVER: &str = "  {prefix}  {msg}";
 
 /// Where it is shown.
@@ -71,7 +69,7 @@ impl Transfers {
     pub(super) fn pulled(&self, told: PullProgress) {
         match told {
             PullProgress::Present(blob) => self.over(blob, "is here"),
-            PullProgress::Fetching(blob, size_bytes) => self.begins(blob, size_bytes, MOVING),
+            PullProgress::Fetching(blob, size_bytes) => self.begins(blob, size_bytes),
             PullProgress::Received(blob, bytes) => self.at(blob, bytes),
             PullProgress::Fetched(blob) => self.over(blob, "pulled"),
         }
@@ -80,18 +78,19 @@ impl Transfers {
     pub(super) fn pushed(&self, told: PushProgress) {
         match told {
             PushProgress::Present(blob) => self.over(blob, "is there"),
-            PushProgress::Sending(blob, size_bytes) => self.begins(blob, size_bytes, SENDING),
+            PushProgress::Sending(blob, size_bytes) => self.begins(blob, size_bytes),
+            PushProgress::SentBytes(blob, bytes) => self.at(blob, bytes),
             PushProgress::Sent(blob) => self.over(blob, "pushed"),
             PushProgress::Done(_) => {}
         }
     }
 
-    fn begins(&self, blob: Digest, size_bytes: u64, template: &str) {
+    fn begins(&self, blob: Digest, size_bytes: u64) {
         let Progress::Bars(bars) = &self.progress else { return };
         let mut shown = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
         // One that is tried again has its bar.
         let bar = shown.entry(blob).or_insert_with(|| bars.add(ProgressBar::no_length().with_prefix(short(blob))));
-        bar.set_style(style(template));
+        bar.set_style(style(MOVING));
         bar.set_length(size_bytes);
         bar.set_position(0);
         bar.enable_steady_tick(TICK);
@@ -148,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_templates_are_understood() {
-        for template in [WAITING, MOVING, SENDING, OVER] {
+        for template in [WAITING, MOVING, OVER] {
             ProgressStyle::with_template(template).unwrap();
         }
     }

@@ -1,5 +1,6 @@
 //! `wasklet image rm`
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -41,12 +42,13 @@ struct Removed {
 }
 
 pub(super) fn run(args: &RmArgs) -> anyhow::Result<ExitCode> {
+    let directory = args.store.directory()?;
     let store = args.store.open_existing()?;
     let mut removed = Vec::new();
     let mut failed = false;
     for name in &args.images {
         // One that cannot be removed does not keep the others.
-        match remove(store.as_ref(), name) {
+        match remove(&directory, store.as_ref(), name) {
             Ok(image) => removed.push(image),
             Err(error) => {
                 failed = true;
@@ -64,7 +66,7 @@ pub(super) fn run(args: &RmArgs) -> anyhow::Result<ExitCode> {
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
-fn remove(store: Option<&image::Store>, name: &str) -> anyhow::Result<Removed> {
+fn remove(directory: &Path, store: Option<&image::Store>, name: &str) -> anyhow::Result<Removed> {
     let found = match store {
         Some(store) => store.resolve(name)?.map(|image| (store, image)),
         None => None,
@@ -78,6 +80,10 @@ fn remove(store: Option<&image::Store>, name: &str) -> anyhow::Result<Removed> {
         }
         removed => removed?,
     };
+    // What is compiled belongs to the image; that of others is kept.
+    if let Err(error) = wasm::discard_code(directory, store) {
+        terminal::say(&format!("wasklet: compiled code of {name} is left: {error}"));
+    }
     let references = image.references.iter().map(ToString::to_string).collect();
     Ok(Removed { id: image.id.to_string(), references, size_bytes: image.size_bytes })
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use testbed::control_plane;
+use testbed::{control_plane, tools};
 
 use crate::{build_guests, say, tidy};
 
@@ -26,6 +26,8 @@ pub(crate) enum Step {
     Guests,
     /// Build the control plane, once per machine
     ControlPlane,
+    /// Build the tools of others that tests speak with, once per machine
+    Tools,
     /// clippy over all targets, warnings being errors
     Lints,
     /// cargo test of all crates: unit, property, case folders, integration, cluster
@@ -60,6 +62,12 @@ impl Step {
             Self::Tidy => tidy::check(),
             Self::Guests => build_guests(),
             Self::ControlPlane => control_plane::binary().map(|path| say(&path.display().to_string())),
+            Self::Tools => {
+                for path in [tools::oras()?, tools::wkg()?] {
+                    say(&path.display().to_string());
+                }
+                Ok(())
+            }
             Self::Lints => cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
             Self::Tests => cargo(&["test", "--workspace", "--locked"]),
             Self::Deny => deny(),

@@ -20,6 +20,8 @@ pub use place::{InvalidPlace, Place};
 /// What Docker calls the registry of images that name none, in configurations.
 const DOCKER_LEGACY: &str = "index.docker.io";
 const DOCKER: &str = "docker.io";
+/// What Docker asks helpers about for it.
+const DOCKER_SERVER: &str = "https://index.docker.io/v1/";
 
 /// One login. Its `Debug` form says only who, never what proves it.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -75,8 +77,19 @@ pub enum ConfigError {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct DockerConfig {
     logins: BTreeMap<String, Login>,
-    /// Registries whose logins another program keeps (`credHelpers`, `credsStore`).
-    helpers: Vec<String>,
+    /// The programs that keep the logins of these registries (`credHelpers`).
+    helpers: BTreeMap<String, String>,
+    /// The program that keeps those of all others (`credsStore`).
+    store: Option<String>,
+}
+
+/// A program that keeps logins, Docker's `docker-credential-NAME`, and what it is to be asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Helper {
+    /// Its name.
+    pub name: String,
+    /// The registry, as Docker calls it.
+    pub server: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -104,9 +117,11 @@ impl DockerConfig {
     /// See [`ConfigError`].
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
         let file: File = serde_json::from_slice(json).map_err(|_| ConfigError::Json)?;
-        let store = file.creds_store.filter(|store| !store.is_empty()).map(|_| "all registries".to_owned());
-        let helpers = file.cred_helpers.unwrap_or_default().into_keys().chain(store).collect();
-        Ok(Self { logins: logins(file.auths.unwrap_or_default())?, helpers })
+        Ok(Self {
+            logins: logins(file.auths.unwrap_or_default())?,
+            helpers: file.cred_helpers.unwrap_or_default(),
+            store: file.creds_store.filter(|store| !store.is_empty()),
+        })
     }
 
     /// Reads the older `.dockercfg` or a Secret of type `kubernetes.io/dockercfg`.
@@ -115,17 +130,37 @@ impl DockerConfig {
     /// See [`ConfigError`].
     pub fn parse_legacy(json: &[u8]) -> Result<Self, ConfigError> {
         let entries = serde_json::from_slice(json).map_err(|_| ConfigError::Json)?;
-        Ok(Self { logins: logins(entries)?, helpers: Vec::new() })
+        Ok(Self { logins: logins(entries)?, ..Self::default() })
     }
 
     /// Out of places and logins.
     pub fn of(logins: impl IntoIterator<Item = (String, Login)>) -> Self {
-        Self { logins: logins.into_iter().collect(), helpers: Vec::new() }
+        Self { logins: logins.into_iter().collect(), ..Self::default() }
     }
 
-    /// The registries whose logins a credential helper keeps, which nobody here asks.
-    pub fn helpers(&self) -> &[String] {
-        &self.helpers
+    /// The program that keeps the login for an image's registry: its own, else that of all. One without a name leaves the
+    /// login to the file.
+    pub fn helper(&self, image: &str) -> Option<Helper> {
+        let name = repository_of(image);
+        let registry = name.split('/').next().unwrap_or_default();
+        let server = if registry == DOCKER { DOCKER_SERVER } else { registry };
+        let is_own = |place: &&String| {
+            Place::parse(place)
+                .is_ok_and(|own| own.text() == registry || registry == DOCKER && own.text() == DOCKER_LEGACY)
+        };
+        let own = self.helpers.keys().find(is_own).and_then(|place| self.helpers.get(place));
+        let name = own.or(self.store.as_ref()).filter(|name| !name.is_empty())?;
+        Some(Helper { name: name.clone(), server: server.to_owned() })
+    }
+
+    /// The same with a login for the registry of an image, in place of what the file has for the whole of it.
+    #[must_use]
+    pub fn with_login(mut self, image: &str, login: Login) -> Self {
+        let name = repository_of(image);
+        let registry = name.split('/').next().unwrap_or_default().to_owned();
+        self.logins.retain(|place, _| Place::parse(place).is_ok_and(|place| place.text() != registry));
+        self.logins.insert(registry, login);
+        self
     }
 }
 

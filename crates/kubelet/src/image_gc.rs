@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cri::client::CallError;
@@ -18,6 +19,7 @@ use tonic::Code;
 
 use crate::clock::Clock;
 use crate::events::{EventRecord, Recorder, node_reference};
+use crate::metrics::Metrics;
 
 /// How often images are looked at, the kubelet's number.
 const PERIOD: Duration = Duration::from_secs(5 * 60);
@@ -34,6 +36,8 @@ pub struct Setup {
     pub probe: fn(&Path) -> io::Result<FileSystem>,
     /// Where events about the node go.
     pub recorder: Recorder,
+    /// Where it is counted what goes.
+    pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Clock,
 }
@@ -45,6 +49,30 @@ pub struct Collector {
     began: Timestamp,
     /// Whether the last look ended in an error: the first one may come of a runtime that has just started.
     failed: bool,
+}
+
+/// Why an image goes.
+#[derive(Clone, Copy)]
+enum Why {
+    Age,
+    Space,
+}
+
+impl Why {
+    /// The kubelet's, for its metric.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Space => "space",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Age => "unused for too long",
+            Self::Space => "the disk is too full",
+        }
+    }
 }
 
 /// Why a look was in vain.
@@ -119,7 +147,7 @@ impl Collector {
             images.into_iter().map(|image| Found { id: image.id, size_bytes: image.size, pinned: image.pinned });
         self.images.detect(found.collect(), &in_use, now);
         let policy = self.setup.policy;
-        self.remove(self.images.outdated(&policy, self.began, now), u64::MAX, "unused for too long").await;
+        self.remove(self.images.outdated(&policy, self.began, now), u64::MAX, Why::Age).await;
         if policy.high_threshold_percent >= 100 {
             return Ok(());
         }
@@ -128,7 +156,7 @@ impl Collector {
             return Ok(());
         }
         let candidates = self.images.by_last_use(&policy, now);
-        let (freed_bytes, errors) = self.remove(candidates, wanted_bytes, "the disk is too full").await;
+        let (freed_bytes, errors) = self.remove(candidates, wanted_bytes, Why::Space).await;
         match errors.into_iter().next() {
             Some(first) => Err(GcError::Removal { wanted_bytes, freed_bytes, first }),
             None if freed_bytes < wanted_bytes => Err(GcError::NotEnough(not_enough(wanted_bytes, freed_bytes))),
@@ -137,7 +165,7 @@ impl Collector {
     }
 
     /// Removes images until so much is free. Says how much that was, and what went wrong.
-    async fn remove(&mut self, candidates: Vec<Candidate>, wanted_bytes: u64, why: &str) -> (u64, Vec<String>) {
+    async fn remove(&mut self, candidates: Vec<Candidate>, wanted_bytes: u64, why: Why) -> (u64, Vec<String>) {
         let (mut freed_bytes, mut errors) = (0_u64, Vec::new());
         for Candidate { id, size_bytes } in candidates {
             if freed_bytes >= wanted_bytes {
@@ -146,7 +174,8 @@ impl Collector {
             let image = v1::ImageSpec { image: id.clone(), ..Default::default() };
             match self.setup.runtime.remove_image(image).await {
                 Ok(()) => {
-                    tracing::info!(image = id, size_bytes, why, "an unused image is removed");
+                    tracing::info!(image = id, size_bytes, why = why.words(), "an unused image is removed");
+                    self.setup.metrics.image_collected(why.label());
                     self.images.forget(&id);
                     freed_bytes = freed_bytes.saturating_add(size_bytes);
                 }

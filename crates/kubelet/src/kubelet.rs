@@ -149,6 +149,7 @@ impl Kubelet {
                 policy,
                 probe: image_gc::file_system,
                 recorder: setup.recorder.clone(),
+                metrics: Arc::clone(&setup.metrics),
                 clock: setup.clock,
             });
             tasks.spawn(collector.run());

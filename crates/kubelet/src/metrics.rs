@@ -36,6 +36,7 @@ pub struct Metrics {
     started_containers: Counters<1>,
     started_containers_errors: Counters<2>,
     preemptions: Counters<1>,
+    image_garbage_collected: Counters<1>,
     http_requests: Counters<4>,
     probes: prober::Probes,
 }
@@ -88,6 +89,7 @@ impl Metrics {
             started_containers: Counters::new(["container_type"]),
             started_containers_errors: Counters::new(["code", "container_type"]),
             preemptions: Counters::new(["preemption_signal"]),
+            image_garbage_collected: Counters::new(["reason"]),
             http_requests: Counters::new(["long_running", "method", "path", "server_type"]),
             probes: prober::Probes::default(),
         }
@@ -131,6 +133,11 @@ impl Metrics {
     /// A pod ends so that a critical one has room; `signal` is the resource that was short.
     pub fn preempted(&self, signal: &str) {
         self.preemptions.add([signal]);
+    }
+
+    /// An unused image was removed, for its age (`age`) or because the disk was too full (`space`).
+    pub fn image_collected(&self, reason: &'static str) {
+        self.image_garbage_collected.add([reason]);
     }
 
     /// A request of the HTTP API; `path` is one of the server's own, never the client's.
@@ -184,6 +191,11 @@ impl Metrics {
             out,
             "kubelet_preemptions",
             "Cumulative number of pod preemptions by preemption resource",
+        );
+        self.image_garbage_collected.render(
+            out,
+            "kubelet_image_garbage_collected_total",
+            "Total number of images garbage collected by the kubelet, whether through disk usage or image age.",
         );
         self.http_requests.render(
             out,

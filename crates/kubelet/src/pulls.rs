@@ -4,6 +4,7 @@
 //! Comes in: options. Goes out: turns, logins, records. Never here: what a pod has to show; see `effects::pull_secrets`.
 
 mod exec;
+mod helper;
 mod node_logins;
 mod provider;
 mod rate;
@@ -18,6 +19,7 @@ use decide::pulled::VerificationPolicy;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock::Clock;
+pub use helper::with_helper;
 use node_logins::NodeLogins;
 pub use provider::{ProviderError, Providers};
 use rate::Pace;

@@ -31,6 +31,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::engine::{EngineError, Engines, Profile};
 use crate::wasi::Host;
+pub(crate) use cache::discard;
 use cache::{Cache, Verified};
 use compiler::Compiler;
 
@@ -299,7 +300,7 @@ impl Engines {
 
     /// What compiled code takes on disk, in bytes and in files.
     pub(crate) fn code_usage(&self) -> Result<(u64, u64), CodeError> {
-        let kept = self.codes.cache.kept()?;
+        let kept = cache::kept(self.codes.cache.directory())?;
         Ok((kept.bytes, kept.inodes))
     }
 
@@ -309,15 +310,7 @@ impl Engines {
         &self,
         needed: impl FnOnce() -> Result<HashSet<String>, E>,
     ) -> Result<(), E> {
-        let kept = self.codes.cache.kept()?;
-        let needed = needed()?;
-        for (digest, file) in kept.files {
-            if !needed.contains(&digest) {
-                tracing::debug!(file, "the code of no image any more is removed");
-                self.codes.cache.discard(&file)?;
-            }
-        }
-        Ok(())
+        cache::discard(self.codes.cache.directory(), needed)
     }
 
     /// How many files this process has compiled.

@@ -207,19 +207,7 @@ impl Images {
 
     /// The digests of all wasm files of all images, in hex.
     pub(crate) fn wasm_digests(&self) -> Result<HashSet<String>, StoreError> {
-        let mut digests = HashSet::new();
-        for image in self.puller.store().list()? {
-            match &image.content {
-                Content::Wasm(wasm) => drop(digests.insert(wasm.digest.hex())),
-                Content::Rootfs(rootfs) => match rootfs.wasm_files() {
-                    Ok(files) => digests.extend(files.values().map(image::Digest::hex)),
-                    // Removed meanwhile, and its code with it.
-                    Err(error) => tracing::debug!(image = %image.id, %error, "its files are not there"),
-                },
-                Content::Spin(spin) => digests.extend(spin.layers.iter().map(|layer| layer.digest.hex())),
-            }
-        }
-        Ok(digests)
+        wasm_digests(self.puller.store())
     }
 
     /// Where images are, with the bytes and inodes they take.
@@ -235,6 +223,23 @@ impl Images {
         let done = tokio::task::spawn_blocking(move || work(&store)).await;
         Ok(done.map_err(|_| ImageError::ShuttingDown)??)
     }
+}
+
+/// The digests of all wasm files of all images of a store, in hex.
+pub(crate) fn wasm_digests(store: &Store) -> Result<HashSet<String>, StoreError> {
+    let mut digests = HashSet::new();
+    for image in store.list()? {
+        match &image.content {
+            Content::Wasm(wasm) => drop(digests.insert(wasm.digest.hex())),
+            Content::Rootfs(rootfs) => match rootfs.wasm_files() {
+                Ok(files) => digests.extend(files.values().map(image::Digest::hex)),
+                // Removed meanwhile, and its code with it.
+                Err(error) => tracing::debug!(image = %image.id, %error, "its files are not there"),
+            },
+            Content::Spin(spin) => digests.extend(spin.layers.iter().map(|layer| layer.digest.hex())),
+        }
+    }
+    Ok(digests)
 }
 
 /// What CRI's message proves. One without anything in it proves nothing.

@@ -34,6 +34,6 @@ pub mod wasi;
 
 pub use code::{CompilerProgram, compile_worker};
 pub use container::mounts::MountError;
-pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
+pub use runtime::{DiscardError, Runtime, RuntimeError, RuntimeOptions, discard_code};
 pub use sandbox::network::{NetworkError, PodAddressMode};
 pub use service::error::ServiceError;

@@ -37,6 +37,8 @@ use crate::service::error::{ServiceError, chain};
 
 /// Events a reader may lag behind before it has to list anew.
 const EVENTS: usize = 1024;
+/// Where compiled code is, beneath what runtimes share.
+const CODE: &str = "code";
 
 /// What a [`Runtime`] needs to know.
 #[derive(Debug, Clone)]
@@ -187,7 +189,7 @@ fn open(options: RuntimeOptions) -> Result<Opened, RuntimeError> {
         options.registry_hosts,
         trust,
     )?;
-    let mut engine_options = EngineOptions::new(options.shared_dir.join("code"), options.compiler);
+    let mut engine_options = EngineOptions::new(options.shared_dir.join(CODE), options.compiler);
     engine_options.worker_threads = options.guest_threads;
     let engines = Engines::new(engine_options)?;
     let held = sandboxes.iter().filter_map(|sandbox| sandbox.addresses);
@@ -285,11 +287,22 @@ fn restore_container(core: &Arc<Core>, record: ContainerRecord) {
 
 /// Why compiled code could not be removed.
 #[derive(Debug, thiserror::Error)]
-enum DiscardError {
+pub enum DiscardError {
+    /// A file of the code's directory.
     #[error(transparent)]
     Code(#[from] crate::code::CodeError),
+    /// What is still needed is not known.
     #[error(transparent)]
     Images(#[from] image::StoreError),
+}
+
+/// Removes the compiled code of images that are not in `store` any more. No runtime needs to run; those that do keep what
+/// they have mapped.
+///
+/// # Errors
+/// See [`DiscardError`].
+pub fn discard_code(shared_dir: &Path, store: &image::Store) -> Result<(), DiscardError> {
+    crate::code::discard(&shared_dir.join(CODE), || Ok(crate::images::wasm_digests(store)?))
 }
 
 impl Core {

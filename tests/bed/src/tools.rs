@@ -16,6 +16,9 @@ const ORAS: GoTool = GoTool { name: "oras", package: "oras.land/oras/cmd/oras", 
 /// The version of `kwok` that figures are given for.
 const KWOK: GoTool = GoTool { name: "kwok", package: "sigs.k8s.io/kwok/cmd/kwok", version: "v0.8.0" };
 
+/// The version of `wkg` that the tests are written for.
+const WKG: &str = "0.16.1";
+
 /// The path of a program that a Debian package of the same name brings.
 ///
 /// # Errors
@@ -41,6 +44,38 @@ pub fn oras() -> Result<PathBuf> {
 /// When Go is missing or the build fails.
 pub fn kwok() -> Result<PathBuf> {
     KWOK.installed()
+}
+
+/// The path of `wkg`, the same way: cargo builds it, in five to ten minutes of two cores.
+///
+/// # Errors
+/// When the build fails.
+pub fn wkg() -> Result<PathBuf> {
+    let cache = cache::dir()?;
+    let dir = cache.join(format!("wkg-{WKG}"));
+    let binary = dir.join("bin/wkg");
+    std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
+    let _lock = cache::lock("wkg")?;
+    if !binary.exists() {
+        let staged = tempfile::tempdir_in(&cache).context("creating a directory to build in")?;
+        let built = staged.path().join("built");
+        let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["install", "wkg", "--version", WKG, "--locked", "--root"])
+            .arg(&built)
+            .arg("--target-dir")
+            .arg(staged.path().join("target"))
+            // It is run a few times, so it need not be fast.
+            .envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")])
+            .stdin(Stdio::null())
+            .output()
+            .context("running `cargo install wkg`")?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("`cargo install wkg` ended with {}:\n{said}", output.status);
+        }
+        std::fs::rename(&built, &dir).with_context(|| format!("moving wkg to {}", dir.display()))?;
+    }
+    Ok(binary)
 }
 
 /// A program that Go builds from its module, by version.

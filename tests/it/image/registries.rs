@@ -69,6 +69,12 @@ async fn an_open_registry_on_loopback_needs_no_flag() -> Result<()> {
     assert_eq!(place.image("pull", &[&image]).await?.code, 0);
     assert_eq!(registry.blobs_given()?.len(), given);
 
+    // Its compiled code goes with it, though no runtime is there.
+    let code = || -> Result<usize> { Ok(std::fs::read_dir(place.state_dir().join("code"))?.count()) };
+    let before = code()?;
+    assert_eq!(place.image("rm", &[&image]).await?.code, 0);
+    assert!(before > code()?, "{before} files of code stay");
+
     let missing = place.image("pull", &[&registry.reference("team/hello:v2")]).await?;
     assert!(missing.code == 1 && missing.stderr.contains("not found"), "{missing:?}");
     Ok(())
@@ -114,6 +120,36 @@ async fn names_and_passwords_are_taken_from_standard_input_and_from_dockers_file
     assert_eq!(place.image("pull", &[&image]).await?.code, 1);
     log_in(&place, &registry, PASSWORD)?;
     goes_round(&place, &registry, &[], &[]).await
+}
+
+#[tokio::test]
+async fn a_credential_helper_is_asked_for_the_login() -> Result<()> {
+    let place = place().await?;
+    let registry = Registry::start(&Options { access: Access::Basic, ..Options::default() }).await?;
+    let image = registry.reference("team/hello:v1");
+    let helper = format!(
+        "#!/bin/sh\nread server\n[ \"$1 $server\" = \"get {}\" ] || exit 1\necho '{{\"Username\": \"{USER}\", \"Secret\": \"{PASSWORD}\"}}'\n",
+        registry.host()
+    );
+    place.directory(".docker")?;
+    let program = place.put("docker-credential-ours", helper)?;
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let run = async |subcommand: &str, arguments: &[&str]| -> Result<Ended> {
+        let mut command = place.image_command(subcommand, arguments);
+        let path = format!("{}:{}", place.path("").display(), std::env::var("PATH").unwrap_or_default());
+        command.env("PATH", path);
+        Process::start(command).await?.ended().await
+    };
+    let config = |helper: &str| json!({ "credHelpers": { registry.host(): helper } }).to_string();
+    place.put(".docker/config.json", config("theirs"))?;
+    let missing = run("push", &["hello.wasm", &image]).await?;
+    assert!(missing.code == 1 && missing.stderr.contains("docker-credential-theirs"), "{missing:?}");
+    place.put(".docker/config.json", config("ours"))?;
+    let pushed = run("push", &["hello.wasm", &image]).await?;
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    let pulled = run("pull", &["-vv", &image]).await?;
+    assert!(pulled.code == 0 && !pulled.stderr.contains(PASSWORD), "{pulled:?}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -102,3 +102,28 @@ async fn skopeo_takes_what_we_build_and_we_run_what_it_made_of_it() -> Result<()
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn wkg_reads_what_we_push_and_we_run_what_it_pushes() -> Result<()> {
+    let (place, registry) = place().await?;
+    let wkg = tokio::task::spawn_blocking(tools::wkg).await.context("building wkg")??;
+    place.put("component.wasm", wat::component_of(&wat::prints_and_exits("hello\n", 0)))?;
+    let (theirs, ours) = (registry.reference("theirs:v1"), registry.reference("ours:v1"));
+    let insecure = registry.host();
+    place.tool(&wkg, &["oci", "push", "--insecure", insecure, &theirs, "component.wasm"]).await?;
+    runs(&place, &theirs).await?;
+    // Both make the same of one component.
+    place.image_json("push", &["component.wasm", &ours]).await?;
+    let theirs = place.image_json("inspect", &["--remote", &theirs]).await?;
+    let ours = place.image_json("inspect", &["--remote", &ours]).await?;
+    assert_eq!(theirs["configMediaType"], ARTIFACT);
+    assert_eq!(theirs["configMediaType"], ours["configMediaType"]);
+    let layer = |image: &Value| (image["layers"][0]["mediaType"].clone(), image["layers"][0]["digest"].clone());
+    assert_eq!(layer(&theirs), layer(&ours));
+
+    place
+        .tool(&wkg, &["oci", "pull", "--insecure", insecure, &registry.reference("ours:v1"), "--output", "out.wasm"])
+        .await?;
+    assert_eq!(std::fs::read(place.path("out.wasm"))?, std::fs::read(place.path("component.wasm"))?);
+    Ok(())
+}

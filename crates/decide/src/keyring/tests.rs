@@ -61,8 +61,26 @@ fn both_kinds_of_configuration_are_read() {
     assert_eq!(DockerConfig::parse(b"not json").err(), Some(ConfigError::Json));
     let bad = br#"{"auths": {"r": {"auth": "s3cret"}}}"#;
     assert_eq!(DockerConfig::parse(bad).err(), Some(ConfigError::Auth));
-    let helped = br#"{"credHelpers": {"r.example": "pass"}, "credsStore": "desktop"}"#;
-    assert_eq!(DockerConfig::parse(helped).unwrap().helpers(), ["r.example", "all registries"]);
+}
+
+#[test]
+fn a_helper_is_asked_about_the_registry_of_the_image() {
+    let helped = br#"{"credHelpers": {"r.example": "pass", "https://index.docker.io/v1/": "hub", "none.example": ""},
+        "credsStore": "desktop", "auths": {"r.example": {"username": "old", "password": "p"}}}"#;
+    let config = DockerConfig::parse(helped).unwrap();
+    let helper = |image: &str| config.helper(image).map(|helper| (helper.name, helper.server));
+    let pair = |name: &str, server: &str| Some((name.to_owned(), server.to_owned()));
+    assert_eq!(helper("r.example/a/b:v1"), pair("pass", "r.example"));
+    assert_eq!(helper("r.example:5000/a"), pair("desktop", "r.example:5000"));
+    assert_eq!(helper("nginx"), pair("hub", "https://index.docker.io/v1/"));
+    assert_eq!(helper("none.example/a"), None);
+    assert_eq!(DockerConfig::parse(b"{}").unwrap().helper("r.example/a"), None);
+
+    let new = Login { username: "new".into(), password: "p".into(), ..Login::default() };
+    let mut keyring = Keyring::default();
+    keyring.add(config.with_login("r.example/a/b:v1", new), &Source::Node);
+    let names: Vec<String> = keyring.fitting("r.example/a/b").into_iter().map(|one| one.login.username).collect();
+    assert_eq!(names, ["new"]);
 }
 
 #[test]

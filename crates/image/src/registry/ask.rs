@@ -4,9 +4,11 @@ use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use futures::{Stream, TryStreamExt, stream};
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
 use reqwest::{Body, Client, Method, RequestBuilder, Url};
 use tokio::fs::File;
+use tokio::sync::watch;
 use tokio_util::io::ReaderStream;
 
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -21,6 +23,8 @@ pub(crate) struct Ask {
     /// Bytes that are here already.
     pub(crate) from_byte: u64,
     pub(crate) content: Option<Content>,
+    /// Hears how many bytes of the content have gone out.
+    pub(crate) sent: Option<watch::Sender<u64>>,
 }
 
 /// Where a request goes.
@@ -43,7 +47,7 @@ pub(crate) enum Content {
 
 impl Ask {
     pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, place: Place::Path(path.into()), accept: None, from_byte: 0, content: None }
+        Self { method, place: Place::Path(path.into()), accept: None, from_byte: 0, content: None, sent: None }
     }
 
     pub(crate) fn to(method: Method, url: Url) -> Self {
@@ -62,12 +66,26 @@ impl Ask {
         Ok(match &self.content {
             None if self.method == Method::POST => request.header(CONTENT_LENGTH, 0),
             None => request,
-            Some(Content::Bytes(media_type, bytes)) => request.header(CONTENT_TYPE, media_type).body(bytes.clone()),
+            Some(Content::Bytes(media_type, bytes)) => {
+                let request = request.header(CONTENT_TYPE, media_type).header(CONTENT_LENGTH, bytes.len());
+                let bytes = bytes.clone();
+                let chunks = (0..bytes.len()).step_by(CHUNK_BYTES);
+                let chunks = chunks.map(move |at| Ok(bytes.slice(at..bytes.len().min(at + CHUNK_BYTES))));
+                request.body(self.counted(stream::iter(chunks)))
+            }
             Some(Content::File(path, size)) => {
                 let file = ReaderStream::with_capacity(File::open(path).await?, CHUNK_BYTES);
                 let request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, *size);
-                request.body(Body::wrap_stream(file))
+                request.body(self.counted(file))
             }
         })
+    }
+
+    fn counted(&self, content: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+        let Some(sent) = self.sent.clone() else { return Body::wrap_stream(content) };
+        // It may be sent once more, with a token.
+        sent.send_replace(0);
+        let count = move |chunk: &Bytes| sent.send_modify(|bytes| *bytes += chunk.len() as u64);
+        Body::wrap_stream(content.inspect_ok(count))
     }
 }

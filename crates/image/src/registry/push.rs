@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use reqwest::{Method, Response, Url};
+use tokio::sync::watch;
 
 use super::ask::{Ask, Content};
 use super::failure::{Failure, RegistryError};
@@ -55,6 +56,8 @@ pub enum PushProgress {
     Present(Digest),
     /// This blob of so many bytes is being sent.
     Sending(Digest, u64),
+    /// So many bytes of it have gone out.
+    SentBytes(Digest, u64),
     /// This blob is there now.
     Sent(Digest),
     /// The manifest is there now, and so the image.
@@ -204,7 +207,17 @@ async fn push_blob_once(
         PushContent::Bytes(bytes) => Content::Bytes("application/octet-stream".to_owned(), bytes.clone()),
         PushContent::File(path) => Content::File(path.clone(), blob.size_bytes),
     };
-    host.send(&Ask { content: Some(content), ..Ask::to(Method::PUT, place) }).await?;
+    let (sent, mut seen) = watch::channel(0);
+    let ask = Ask { content: Some(content), sent: Some(sent), ..Ask::to(Method::PUT, place) };
+    let mut sending = std::pin::pin!(host.send(&ask));
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut sending => break done?,
+            Ok(()) = seen.changed() => told(PushProgress::SentBytes(blob.digest, *seen.borrow_and_update())),
+        };
+    }
+    told(PushProgress::SentBytes(blob.digest, *seen.borrow()));
     told(PushProgress::Sent(blob.digest));
     Ok(())
 }

@@ -19,6 +19,7 @@ struct Bench {
     fake: Fake,
     client: cri::Client,
     collector: Collector,
+    metrics: Arc<Metrics>,
     records: mpsc::Receiver<EventRecord>,
 }
 
@@ -29,15 +30,17 @@ impl Bench {
         fake.script().image_on_node("a:1").image_on_node("b:1").image_on_node("c:1");
         let client = fake.client();
         let (recorder, records) = Recorder::new();
+        let metrics = Arc::new(Metrics::new("node"));
         let setup = Setup {
             node_name: "node".to_owned(),
             runtime: client.clone(),
             policy,
             probe,
             recorder,
+            metrics: Arc::clone(&metrics),
             clock: Clock::tokio(),
         };
-        Self { fake, client, collector: Collector::new(setup), records }
+        Self { fake, client, collector: Collector::new(setup), metrics, records }
     }
 
     async fn images(&self) -> Vec<String> {
@@ -81,6 +84,9 @@ async fn a_disk_that_is_too_full_costs_images_that_nothing_uses() {
     bench.collector.look().await;
     assert_eq!(bench.images().await, ["a:1", "c:1"]);
     assert!(bench.reasons().is_empty());
+    let counts = crate::metrics::PodCounts { desired: &[], static_pods: 0, mirrors: 0, running: 0 };
+    let text = bench.metrics.render(counts);
+    assert!(text.contains("kubelet_image_garbage_collected_total{reason=\"space\"} 1"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

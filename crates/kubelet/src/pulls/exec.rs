@@ -3,7 +3,7 @@
 //! What it prints is bounded, and is never repeated: it may be a secret.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -22,16 +22,16 @@ const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 /// Why a plugin gave no logins.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExecError {
-    #[error("it cannot be started")]
+    #[error("it cannot be started: {0}")]
     Start(#[source] std::io::Error),
     #[error("it did not answer within {} s", TIMEOUT.as_secs())]
     Timeout,
-    #[error("its output cannot be read")]
+    #[error("its output cannot be read: {0}")]
     Output(#[source] std::io::Error),
     #[error("it printed more than {ANSWER_BYTES_MAX} bytes")]
     TooLong,
     #[error("it ended with {0}; run it by hand to see what it says")]
-    Failed(std::process::ExitStatus),
+    Failed(ExitStatus),
     #[error("it answered in {found} where {wanted} was asked for")]
     Version { wanted: String, found: String },
     #[error("its answer is no CredentialProviderResponse")]
@@ -83,7 +83,13 @@ struct TypeMeta {
 
 /// Asks a plugin for the logins of `image`.
 pub(super) async fn ask(provider: &Provider, image: &str) -> Result<Answer, ExecError> {
-    let answer = tokio::time::timeout(TIMEOUT, run(provider, image)).await.map_err(|_| ExecError::Timeout)??;
+    let mut command = Command::new(&provider.program);
+    command.args(&provider.args).envs(provider.env.iter().map(|(name, value)| (name, value)));
+    let request = json!({ "kind": "CredentialProviderRequest", "apiVersion": provider.api_version, "image": image });
+    let (status, answer) = run(&mut command, request.to_string().as_bytes()).await?;
+    if !status.success() {
+        return Err(ExecError::Failed(status));
+    }
     let meta: TypeMeta = serde_json::from_slice(&answer).map_err(|_| ExecError::Malformed)?;
     if meta.api_version != provider.api_version {
         // Whatever else stands there is not repeated.
@@ -97,20 +103,22 @@ pub(super) async fn ask(provider: &Provider, image: &str) -> Result<Answer, Exec
     serde_json::from_slice(&answer).map_err(|_| ExecError::Malformed)
 }
 
-async fn run(provider: &Provider, image: &str) -> Result<Vec<u8>, ExecError> {
-    let mut child = Command::new(&provider.program)
-        .args(&provider.args)
-        .envs(provider.env.iter().map(|(name, value)| (name, value)))
+/// Runs a program with this on its standard input, and gives how it ended and what it printed.
+pub(super) async fn run(command: &mut Command, input: &[u8]) -> Result<(ExitStatus, Vec<u8>), ExecError> {
+    tokio::time::timeout(TIMEOUT, run_to_end(command, input)).await.map_err(|_| ExecError::Timeout)?
+}
+
+async fn run_to_end(command: &mut Command, input: &[u8]) -> Result<(ExitStatus, Vec<u8>), ExecError> {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .map_err(ExecError::Start)?;
-    let request = json!({ "kind": "CredentialProviderRequest", "apiVersion": provider.api_version, "image": image });
-    if let Some(mut input) = child.stdin.take() {
+    if let Some(mut pipe) = child.stdin.take() {
         // One that does not read its input may know its answer all the same.
-        let _ = input.write_all(request.to_string().as_bytes()).await;
+        let _ = pipe.write_all(input).await;
     }
     let mut answer = Vec::new();
     if let Some(output) = child.stdout.take() {
@@ -120,5 +128,5 @@ async fn run(provider: &Provider, image: &str) -> Result<Vec<u8>, ExecError> {
         return Err(ExecError::TooLong);
     }
     let status = child.wait().await.map_err(ExecError::Output)?;
-    if status.success() { Ok(answer) } else { Err(ExecError::Failed(status)) }
+    Ok((status, answer))
 }

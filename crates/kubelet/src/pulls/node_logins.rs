@@ -1,16 +1,17 @@
 //! The node's own Docker configuration: `config.json`, or the older `.dockercfg`, in the first directory that has one.
 //!
-//! It is read for every pull, so that a changed file is seen. What cannot be read is passed over with a warning that says
+//! It is read for every pull, so that a changed file is seen; where it leaves a login to a credential helper, that is
+//! asked. What cannot be read is passed over with a warning that says
 //! nothing of its content.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use decide::keyring::{DockerConfig, Place, Source, repository_of};
+use decide::keyring::{DockerConfig, Source};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
-use super::Logins;
+use super::{Logins, with_helper};
 
 /// Bytes; a Docker configuration has some kilobytes.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
@@ -39,7 +40,11 @@ impl NodeLogins {
                 let read = if legacy { DockerConfig::parse_legacy(&content) } else { DockerConfig::parse(&content) };
                 match read {
                     Ok(config) => {
-                        logins.hints.extend(helped(&config, image, &path));
+                        let (config, failed) = with_helper(config, image).await;
+                        if let Some(failed) = failed {
+                            tracing::warn!(path = %path.display(), "a login is not to be had: {failed}");
+                            logins.hints.push(failed);
+                        }
                         logins.keyring.add(config, &Source::Node);
                         return;
                     }
@@ -59,21 +64,6 @@ async fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut content = Vec::new();
     file.take(CONFIG_BYTES_MAX).read_to_end(&mut content).await?;
     Ok(Some(content))
-}
-
-/// What to say where another program keeps the login.
-fn helped(config: &DockerConfig, image: &str, path: &Path) -> Option<String> {
-    let repository = repository_of(image);
-    let concerns = |helper: &String| {
-        helper == "all registries" || Place::parse(helper).is_ok_and(|place| place.holds(&repository))
-    };
-    config.helpers().iter().any(concerns).then(|| {
-        format!(
-            "{} leaves its login to a Docker credential helper, which wasklet does not call: put the login under auths, \
-             or name a plugin by --image-credential-provider-config",
-            path.display()
-        )
-    })
 }
 
 #[cfg(test)]
@@ -102,8 +92,8 @@ mod tests {
         assert_eq!(found().await.0, ["second"]);
         std::fs::write(first.join("config.json"), "not json").unwrap();
         assert_eq!(found().await.0, ["second"]);
-        std::fs::write(first.join("config.json"), r#"{"credHelpers": {"r.example": "pass"}}"#).unwrap();
+        std::fs::write(first.join("config.json"), r#"{"credHelpers": {"r.example": "missing"}}"#).unwrap();
         let (names, hints) = found().await;
-        assert!(names.is_empty() && hints[0].contains("credential helper"), "{hints:?}");
+        assert!(names.is_empty() && hints[0].contains("docker-credential-missing for r.example"), "{hints:?}");
     }
 }

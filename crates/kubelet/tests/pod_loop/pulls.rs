@@ -156,6 +156,19 @@ async fn registries_are_asked_at_a_pace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_image_that_is_here_and_not_trusted_has_the_reason_of_a_pull() {
+    let bed = bed(|_| ());
+    let said = "SignatureValidationFailed: it was pulled under another policy";
+    bed.fake.script().image_on_node(IMAGE).fail_next("CreateContainer", Status::failed_precondition(said));
+    let pod = pod("web", IMAGE);
+    bed.change(&pod).await;
+    let reason = "SignatureValidationFailed";
+    let row = bed.until(&pod, reason, |row| waits_for(row).as_deref() == Some(reason)).await;
+    assert!(message(&row).contains("the signature validation failed: it was pulled under"), "{}", message(&row));
+    bed.until_running(&pod).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn causes_with_reasons_of_their_own_are_told_in_the_kubelets_words() {
     let bed = bed(|_| ());
     for (name, said, reason, words) in [

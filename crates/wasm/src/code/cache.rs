@@ -5,6 +5,7 @@
 //! elsewhere, or under another's name) is deleted and never loaded. A file is written once under a name of its own,
 //! made read-only and renamed into place: never changed, because it is mapped into running guests.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -157,30 +158,8 @@ impl Cache {
         Ok(())
     }
 
-    /// What is kept, by the digests in the files' names, and what all of it takes on disk.
-    pub(super) fn kept(&self) -> Result<Kept, CodeError> {
-        let failed = |source| CodeError::Cache { step: "list", path: self.dir.clone(), source };
-        let mut kept = Kept::default();
-        for entry in fs::read_dir(&self.dir).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            // Gone meanwhile: another process removed it.
-            let Ok(metadata) = entry.metadata() else { continue };
-            kept.inodes += 1;
-            // POSIX counts blocks of 512 bytes, whatever the file system's own are.
-            kept.bytes += metadata.blocks() * 512;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if let Some((digest, _)) = name.split_once('-').filter(|(digest, _)| super::is_sha256_hex(digest)) {
-                kept.files.push((digest.to_owned(), name));
-            }
-        }
-        Ok(kept)
-    }
-
-    /// Removes a file that [`Cache::kept`] has listed. Guests that have it mapped keep it until they end.
-    pub(super) fn discard(&self, file: &str) -> Result<(), CodeError> {
-        let path = self.dir.join(file);
-        optional(fs::remove_file(&path)).map_err(|source| CodeError::Cache { step: "delete", path, source })?;
-        Ok(())
+    pub(super) fn directory(&self) -> &Path {
+        &self.dir
     }
 
     fn mac_path(&self, name: &str) -> PathBuf {
@@ -201,6 +180,42 @@ impl Cache {
     fn finish(&self, inner: Sha256) -> Mac {
         hmac_end(&self.key, inner)
     }
+}
+
+/// What a directory of code keeps, by the digests in the files' names, and what all of it takes on disk.
+pub(super) fn kept(dir: &Path) -> Result<Kept, CodeError> {
+    let failed = |source| CodeError::Cache { step: "list", path: dir.to_owned(), source };
+    let mut kept = Kept::default();
+    let Some(entries) = optional(fs::read_dir(dir)).map_err(failed)? else { return Ok(kept) };
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        // Gone meanwhile: another process removed it.
+        let Ok(metadata) = entry.metadata() else { continue };
+        kept.inodes += 1;
+        // POSIX counts blocks of 512 bytes, whatever the file system's own are.
+        kept.bytes += metadata.blocks() * 512;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some((digest, _)) = name.split_once('-').filter(|(digest, _)| super::is_sha256_hex(digest)) {
+            kept.files.push((digest.to_owned(), name));
+        }
+    }
+    Ok(kept)
+}
+
+/// Removes the files of a directory of code whose digests are not needed, asked for after the files were listed. Guests
+/// that have one mapped keep it until they end.
+pub(crate) fn discard<E: From<CodeError>>(
+    dir: &Path,
+    needed: impl FnOnce() -> Result<HashSet<String>, E>,
+) -> Result<(), E> {
+    let kept = kept(dir)?;
+    let needed = needed()?;
+    for (_, file) in kept.files.into_iter().filter(|(digest, _)| !needed.contains(digest)) {
+        tracing::debug!(file, "the code of no image any more is removed");
+        let path = dir.join(file);
+        optional(fs::remove_file(&path)).map_err(|source| CodeError::Cache { step: "delete", path, source })?;
+    }
+    Ok(())
 }
 
 /// The inner hash of HMAC, with the name and its end put before the bytes that follow.
