@@ -213,9 +213,12 @@ async fn push_blob_once(
     loop {
         tokio::select! {
             biased;
-            done = &mut sending => break done?,
+            done = &mut sending => {
+                done?;
+                break;
+            }
             Ok(()) = seen.changed() => told(PushProgress::SentBytes(blob.digest, *seen.borrow_and_update())),
-        };
+        }
     }
     told(PushProgress::SentBytes(blob.digest, *seen.borrow()));
     told(PushProgress::Sent(blob.digest));
