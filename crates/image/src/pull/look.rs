@@ -1,9 +1,9 @@
 //! Looking at an image without pulling it: its manifest and its signatures come out, each judged.
 
+use super::Puller;
 use super::error::PullError;
 use super::fetch::Resolved;
 use super::signed::Place;
-use super::{Puller, fetch};
 use crate::credentials::Credentials;
 use crate::describe::Description;
 use crate::digest::Digest;
@@ -59,7 +59,7 @@ impl Puller {
     /// As those of [`Puller::pull`], but for [`PullError::Untrusted`].
     pub async fn look(&self, image: &Reference, credentials: Option<&Credentials>) -> Result<Looked, PullError> {
         let inner = &self.0;
-        let source: fetch::Source = inner.source(image, credentials).await?;
+        let source = inner.source(image, credentials).await?;
         let Resolved { target, manifest_digest, manifest, .. } = inner.resolve(&source, image).await?;
         let subjects = inner.subjects(image, &[target, manifest_digest]).await?;
         let policy = inner.options.trust.as_ref();

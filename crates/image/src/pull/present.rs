@@ -24,7 +24,9 @@ impl Puller {
     /// As those of [`Puller::pull`], [`PullError::Untrusted`] before all.
     pub async fn judge(&self, image: &Image, name: &str) -> Result<(), PullError> {
         let Some(policy) = &self.0.options.trust else { return Ok(()) };
+        // A tag beside a digest says nothing.
         let asked = Reference::parse(name).ok();
+        let asked = asked.map(|asked| asked.digest().map_or_else(|| asked.clone(), |digest| asked.at(digest)));
         let has = |name: &Reference| image.references.contains(name) || image.digests.contains(name);
         let names = match asked.filter(has) {
             Some(asked) => vec![asked],
