@@ -54,7 +54,7 @@ async fn what_is_pushed_can_be_pulled_and_is_not_sent_again() {
         PushProgress::SentBytes(blob, bytes) if *blob == layer => Some(*bytes),
         _ => None,
     });
-    assert_eq!(of_layer.clone().last(), Some(size));
+    assert_eq!(of_layer.clone().next_back(), Some(size));
     assert!(of_layer.is_sorted());
     let pulled = bench().puller.pull(&reference, Some(alice.clone())).await.unwrap();
     assert_eq!(pulled.digests, [reference.at(digest)]);
