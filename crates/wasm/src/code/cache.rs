@@ -342,7 +342,7 @@ mod tests {
         draft.write_from(&mut &b"half of the co"[..]).unwrap();
         drop(draft);
         assert!(cache.verified("a.cwasm").unwrap().is_none());
-        assert_eq!(cache.kept().unwrap().inodes, 1, "the key alone");
+        assert_eq!(kept(cache.directory()).unwrap().inodes, 1, "the key alone");
     }
 
     #[test]
