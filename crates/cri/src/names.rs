@@ -29,6 +29,9 @@ pub const CONTAINER_TERMINATION_MESSAGE_POLICY: &str = "io.kubernetes.container.
 pub const CONTAINER_PORTS: &str = "io.kubernetes.container.ports";
 /// Annotation of containers: the pod's grace period, in seconds.
 pub const POD_TERMINATION_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
+/// Annotation of pods: how many requests one instance of an HTTP guest may answer, one after the other. Unless it is
+/// there, each request has an instance of its own.
+pub const HTTP_REQUESTS_PER_INSTANCE: &str = "wasklet.dev/http-requests-per-instance";
 
 /// Labels or annotations as CRI carries them.
 pub type Map = BTreeMap<String, String>;

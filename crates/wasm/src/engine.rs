@@ -35,6 +35,9 @@ const CORE_INSTANCES_PER_COMPONENT: u32 = 6;
 /// Pooled instances kept for commands that run beside HTTP guests, so that a probe waits for no request.
 const COMMAND_INSTANCES: u32 = 32;
 
+/// Instances of HTTP guests that may wait for a next request at one time, over all guests that share theirs.
+const IDLE_INSTANCES: u32 = 64;
+
 /// What [`Engines::new`] needs to know.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
@@ -111,6 +114,8 @@ pub struct Engines {
     pub(crate) codes: Codes,
     /// One permit for each HTTP instance the pool has room for.
     pub(crate) http_instances: Arc<Semaphore>,
+    /// One permit for each instance that may wait for a next request.
+    pub(crate) idle_instances: Arc<Semaphore>,
     /// One permit for each instance that is kept for commands beside them.
     pub(crate) command_instances: Arc<Semaphore>,
     handle: Handle,
@@ -174,6 +179,7 @@ impl Engines {
             concurrent,
             codes,
             http_instances: Arc::new(Semaphore::new(http_instances as usize)),
+            idle_instances: Arc::new(Semaphore::new(IDLE_INSTANCES as usize)),
             command_instances: Arc::new(Semaphore::new(COMMAND_INSTANCES as usize)),
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -244,9 +250,9 @@ fn concurrent_settings() -> Config {
     config
 }
 
-/// Room for this many instances of HTTP guests at one time, and for the commands beside them.
+/// Room for this many instances of HTTP guests at one time, for those that wait, and for the commands beside them.
 fn pooled_settings(http_instances: u32) -> Config {
-    let instances = http_instances.saturating_add(COMMAND_INSTANCES);
+    let instances = http_instances.saturating_add(IDLE_INSTANCES).saturating_add(COMMAND_INSTANCES);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))

@@ -23,6 +23,7 @@ mod termination;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,8 +80,8 @@ pub struct GuestSpec {
     pub tty: bool,
     /// The pod's addresses, shared by all guests of the pod.
     pub network: Arc<PodNetwork>,
-    /// The port an HTTP guest is served on, at the pod's address. Commands ignore it.
-    pub http_port: u16,
+    /// How an HTTP guest is served. Commands ignore it.
+    pub http: Http,
     /// Memory and CPU limits.
     pub limits: Limits,
     /// The pod's host name.
@@ -89,6 +90,22 @@ pub struct GuestSpec {
     pub pairs: keyvalue::Memory,
     /// The Spin application that the code, with its environment and mounts, is the first component of.
     pub application: Option<Application>,
+}
+
+/// How an HTTP guest is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http {
+    /// The port at the pod's address.
+    pub port: u16,
+    /// How many requests one instance may answer, one after the other. One keeps clients apart.
+    pub requests_per_instance: NonZeroU32,
+}
+
+impl Default for Http {
+    /// Port 80, and an instance for each request.
+    fn default() -> Self {
+        Self { port: 80, requests_per_instance: NonZeroU32::MIN }
+    }
 }
 
 /// Where one output stream goes: a bounded channel whose receiver the caller owns.
@@ -212,11 +229,11 @@ pub fn start(engines: &Arc<Engines>, spec: GuestSpec) -> Result<Guest, StartErro
     let _context = runtime.enter();
     let GuestSpec { code, args, env, working_dir, mounts, stdin, stdout, stderr, tty, .. } = spec;
     let pod = Pod { network: spec.network, hostname: spec.hostname, pairs: spec.pairs };
-    let surroundings = Surroundings::new(env, working_dir, mounts, pod.clone());
+    let surroundings = Surroundings::new(env, working_dir, mounts, pod.clone())?;
     let (surroundings, application) = match spec.application {
         None => (surroundings, None),
         Some(application) => {
-            let (first, routed) = application.routed(&pod);
+            let (first, routed) = application.routed(&pod)?;
             (surroundings.held_to(first), Some(routed))
         }
     };
@@ -232,8 +249,8 @@ pub fn start(engines: &Arc<Engines>, spec: GuestSpec) -> Result<Guest, StartErro
     let run: BoxFuture<'static, Exit> = match handles {
         Some(requests_handler) => {
             let (surroundings, termination) = (Arc::clone(&ground.surroundings), termination.clone());
-            let (port, heard) = (spec.http_port, termination.clone());
-            let served = http::Served { args, surroundings, streams, port, termination: heard, application };
+            let (http, heard) = (spec.http, termination.clone());
+            let served = http::Served { args, surroundings, streams, http, termination: heard, application };
             let server =
                 http::prepare(engines, requests_handler, served, Arc::clone(&ground.metering), requests.clone())?;
             listening = Some(server.address());
@@ -242,7 +259,7 @@ pub fn start(engines: &Arc<Engines>, spec: GuestSpec) -> Result<Guest, StartErro
         None => {
             let program = Program::of(&ground.code, &args)?;
             let (metering, heard) = (Arc::clone(&ground.metering), termination.clone());
-            let run = command::prepare(program, &args, &ground.surroundings, streams, metering, heard)?;
+            let run = command::prepare(program, &args, &ground.surroundings, streams, metering, heard);
             stop::command(run, termination.clone(), handler).boxed()
         }
     };

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker as ComponentLinker};
 use wasmtime::{Engine, Linker};
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::sockets;
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
@@ -51,6 +52,8 @@ pub(crate) struct Surroundings {
     env: Arc<[(String, String)]>,
     working_dir: Option<String>,
     mounts: Arc<[Mount]>,
+    /// The mounts' directories, open.
+    files: WasiFilesystemCtx,
     pub(crate) network: Arc<PodNetwork>,
     hostname: Arc<str>,
     pairs: Memory,
@@ -101,13 +104,14 @@ pub(crate) struct Host {
 }
 
 impl Surroundings {
-    /// With `HOSTNAME` and `PWD` added to the environment where the container does not set them.
+    /// With `HOSTNAME` and `PWD` added to the environment where the container does not set them. Opens each mount's
+    /// directory, once for all stores.
     pub(crate) fn new(
         mut env: Vec<(String, String)>,
         working_dir: Option<String>,
         mounts: Vec<Mount>,
         pod: Pod,
-    ) -> Self {
+    ) -> Result<Self, StartError> {
         let Pod { network, hostname, pairs } = pod;
         for (name, value) in [("HOSTNAME", Some(&hostname)), ("PWD", working_dir.as_ref())] {
             if let Some(value) = value
@@ -116,8 +120,9 @@ impl Surroundings {
                 env.push((name.to_owned(), value.clone()));
             }
         }
-        let grants = None;
-        Self { env: env.into(), working_dir, mounts: mounts.into(), network, hostname: hostname.into(), pairs, grants }
+        let (files, grants) = (open(&mounts)?, None);
+        let (env, mounts, hostname) = (env.into(), mounts.into(), hostname.into());
+        Ok(Self { env, working_dir, mounts, files, network, hostname, pairs, grants })
     }
 
     /// The same, held to what is granted.
@@ -125,26 +130,18 @@ impl Surroundings {
         Self { grants: Some(Arc::new(grants)), ..self }
     }
 
-    /// The data of a new store, with its arguments, and with how it hears that it is to end. Opens each mount's directory.
+    /// The data of a new store, with its arguments, and with how it hears that it is to end.
     pub(crate) fn host(
         &self,
         args: &[String],
         stdio: Stdio,
         memory: StoreMemory,
         termination: Termination,
-    ) -> Result<Host, StartError> {
+    ) -> Host {
         let mut builder = WasiCtx::builder();
         builder.args(args).envs(&self.env).stdin(stdio.input).stdout(stdio.output).stderr(stdio.error);
         if let Some(working_dir) = &self.working_dir {
             builder.initial_cwd(working_dir);
-        }
-        for mount in self.mounts.iter() {
-            let access = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-            builder.preopened_dir(&mount.host, &mount.guest, access).map_err(|error| StartError::Mount {
-                guest: mount.guest.clone(),
-                host: mount.host.clone(),
-                source: error.downcast().unwrap_or_else(|error| std::io::Error::other(format!("{error:#}"))),
-            })?;
         }
         let (network, grants) = (Arc::clone(&self.network), self.grants.clone());
         // The second line of defence: what reaches the system has been mapped before, and is checked once more.
@@ -154,8 +151,10 @@ impl Surroundings {
             Box::pin(std::future::ready(allowed))
         });
         let mut wasi = builder.build_p1();
-        wasi.ctx().table.set_max_capacity(RESOURCES_PER_STORE);
-        Ok(Host {
+        let view = wasi.ctx();
+        view.table.set_max_capacity(RESOURCES_PER_STORE);
+        view.ctx.filesystem().clone_from(&self.files);
+        Host {
             wasi,
             http: WasiHttpCtx::new(),
             tls: tls::context(),
@@ -169,8 +168,22 @@ impl Surroundings {
             sockets: HashMap::new(),
             network: Arc::clone(&self.network),
             hostname: Arc::clone(&self.hostname),
-        })
+        }
     }
+}
+
+/// The mounts' directories as Wasmtime holds them.
+fn open(mounts: &[Mount]) -> Result<WasiFilesystemCtx, StartError> {
+    let mut builder = WasiCtx::builder();
+    for mount in mounts {
+        let access = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+        builder.preopened_dir(&mount.host, &mount.guest, access).map_err(|error| StartError::Mount {
+            guest: mount.guest.clone(),
+            host: mount.host.clone(),
+            source: error.downcast().unwrap_or_else(|error| std::io::Error::other(format!("{error:#}"))),
+        })?;
+    }
+    Ok(builder.build().filesystem().clone())
 }
 
 impl Grants {

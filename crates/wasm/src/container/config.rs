@@ -6,17 +6,15 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use cri::names::{ContainerAnnotations, PortProtocol};
+use cri::names::{ContainerAnnotations, HTTP_REQUESTS_PER_INSTANCE, PortProtocol};
 use cri::v1;
 use serde::{Deserialize, Serialize};
 
 use crate::container::mounts::MountRequest;
+use crate::guest::Http;
 use crate::limits::Limits;
 use crate::sandbox::spec::{SandboxSpec, privileged};
 use crate::service::error::ServiceError;
-
-/// Where an HTTP guest is served whose container declares no TCP port.
-const DEFAULT_HTTP_PORT: u16 = 80;
 /// The kernel's default of `cpu.cfs_period_us`, in microseconds.
 const DEFAULT_CPU_PERIOD: i64 = 100_000;
 
@@ -62,7 +60,7 @@ pub(crate) struct Request {
     pub(crate) read_only_root: bool,
     pub(crate) stdin: StdinMode,
     pub(crate) tty: bool,
-    pub(crate) http_port: u16,
+    pub(crate) http: Http,
     /// The file whose content the kubelet reads once the container has ended.
     pub(crate) termination_message_path: Option<String>,
 }
@@ -110,7 +108,7 @@ pub(crate) fn parse(
             (true, true) => StdinMode::Once,
         },
         tty: config.tty,
-        http_port: http_port(&annotations),
+        http: http(&annotations, sandbox)?,
         termination_message_path: Some(annotations.termination_message_path).filter(|path| !path.is_empty()),
     };
     let spec = ContainerSpec {
@@ -157,9 +155,20 @@ fn environment(entry: v1::KeyValue) -> Result<(String, String), ServiceError> {
     }
 }
 
-fn http_port(annotations: &ContainerAnnotations) -> u16 {
+/// The first TCP port that the container declares, and what the pod says of its instances.
+fn http(annotations: &ContainerAnnotations, sandbox: &SandboxSpec) -> Result<Http, ServiceError> {
+    let mut http = Http::default();
     let mut tcp = annotations.ports.iter().filter(|port| port.protocol == PortProtocol::Tcp);
-    tcp.next().map_or(DEFAULT_HTTP_PORT, |port| port.container_port)
+    if let Some(port) = tcp.next() {
+        http.port = port.container_port;
+    }
+    if let Some(wanted) = sandbox.annotations.get(HTTP_REQUESTS_PER_INSTANCE) {
+        http.requests_per_instance = wanted.parse().map_err(|_| {
+            let problem = format!("{HTTP_REQUESTS_PER_INSTANCE}: {wanted:?} is no number from 1 to {}", u32::MAX);
+            ServiceError::invalid("annotations", problem)
+        })?;
+    }
+    Ok(http)
 }
 
 fn log_path(directory: Option<&Path>, file: &str) -> Result<Option<PathBuf>, ServiceError> {
@@ -270,8 +279,23 @@ mod tests {
         let ports = r#"[{"containerPort":53,"protocol":"UDP"},{"name":"web","containerPort":8080,"protocol":"TCP"}]"#;
         let annotations: BTreeMap<_, _> = [(cri::names::CONTAINER_PORTS.to_owned(), ports.to_owned())].into();
         let (_, request) = parse(v1::ContainerConfig { annotations, ..config() }, &sandbox()).unwrap();
-        assert_eq!(request.http_port, 8080);
-        assert_eq!(parse(config(), &sandbox()).unwrap().1.http_port, 80);
+        assert_eq!(request.http.port, 8080);
+        assert_eq!(parse(config(), &sandbox()).unwrap().1.http.port, 80);
+    }
+
+    #[test]
+    fn a_pod_says_how_many_requests_its_instances_answer() {
+        let wants = |value: &str| SandboxSpec {
+            annotations: [(HTTP_REQUESTS_PER_INSTANCE.to_owned(), value.to_owned())].into(),
+            ..sandbox()
+        };
+        let requests = |sandbox| parse(config(), &sandbox).map(|(_, request)| request.http.requests_per_instance.get());
+        assert_eq!(requests(sandbox()).unwrap(), 1);
+        assert_eq!(requests(wants("1000")).unwrap(), 1000);
+        for wrong in ["0", "-1", "many", ""] {
+            let refusal = requests(wants(wrong)).unwrap_err().to_string();
+            assert!(refusal.contains(HTTP_REQUESTS_PER_INSTANCE), "{wrong:?}: {refusal}");
+        }
     }
 
     #[test]

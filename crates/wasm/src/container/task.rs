@@ -20,7 +20,7 @@ use crate::container::mounts::TerminationMessage;
 use crate::container::root::Root;
 use crate::container::stdio::{self, Output, Reopen};
 use crate::container::{Command, Container, ContainerRecord, Exited, State};
-use crate::guest::{self, Application, Exit, Guest, GuestSpec, Mount};
+use crate::guest::{self, Application, Exit, Guest, GuestSpec, Http, Mount};
 use crate::id::Nanoseconds;
 use crate::log::Log;
 use crate::runtime::Core;
@@ -45,7 +45,7 @@ pub(crate) struct Launch {
     pub(crate) files: Files,
     pub(crate) tty: bool,
     pub(crate) network: Arc<PodNetwork>,
-    pub(crate) http_port: u16,
+    pub(crate) http: Http,
     pub(crate) hostname: String,
     pub(crate) termination_message: Option<TerminationMessage>,
     /// The Spin application that the code is the first component of.
@@ -158,7 +158,7 @@ impl Task {
             stderr,
             tty: launch.tty,
             network: launch.network,
-            http_port: launch.http_port,
+            http: launch.http,
             limits: self.resources.borrow().limits(),
             hostname: launch.hostname,
             pairs: self.sandbox.pairs.clone(),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Mount;
 use super::http::{Handler, Routed};
+use super::{Mount, StartError};
 use crate::code::Code;
 use crate::spin::Answer;
 use crate::spin::route::Router;
@@ -49,12 +49,12 @@ impl Part {
 
 impl Application {
     /// What the first component is granted, and what the server needs of the others.
-    pub(super) fn routed(self, pod: &Pod) -> (Grants, Routed) {
+    pub(super) fn routed(self, pod: &Pod) -> Result<(Grants, Routed), StartError> {
         let other = |part: Part| {
-            let surroundings = Surroundings::new(part.env, None, part.mounts, pod.clone()).held_to(part.grants);
-            (part.id, part.handler, Arc::new(surroundings))
+            let surroundings = Surroundings::new(part.env, None, part.mounts, pod.clone())?.held_to(part.grants);
+            Ok((part.id, part.handler, Arc::new(surroundings)))
         };
-        let others = self.others.into_iter().map(other).collect();
-        (self.first, Routed { router: self.router, answers: self.answers, about: self.about, others })
+        let others = self.others.into_iter().map(other).collect::<Result<_, StartError>>()?;
+        Ok((self.first, Routed { router: self.router, answers: self.answers, about: self.about, others }))
     }
 }

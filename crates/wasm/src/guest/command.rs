@@ -10,7 +10,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::p3::bindings as p3;
 
 use super::export::{self, Function, Refusal};
-use super::{Exit, StartError, Streams, Termination};
+use super::{Exit, Streams, Termination};
 use crate::code::{Code, Prepared};
 use crate::limits::{Metered, Metering, PollCount, yield_at_ticks};
 use crate::wasi::stdio::{Input, Output, Pieces};
@@ -33,7 +33,7 @@ struct Ended {
     complaint: Option<String>,
 }
 
-/// Opens what the program needs; the returned future runs it.
+/// The returned future runs it.
 pub(super) fn prepare(
     program: Program,
     args: &[String],
@@ -41,12 +41,12 @@ pub(super) fn prepare(
     streams: Streams,
     metering: Arc<Metering>,
     termination: Termination,
-) -> Result<impl Future<Output = Exit> + Send + use<>, StartError> {
+) -> impl Future<Output = Exit> + Send + use<> {
     let Streams { stdin, stdout, stderr, tty } = streams;
     let output = Output::new(stdout, tty, Pieces::AsWritten);
     let error = Output::new(stderr, tty, Pieces::AsWritten);
     let stdio = Stdio { input: Input::new(stdin, tty), output: output.clone(), error: error.clone() };
-    let host = surroundings.host(args, stdio, metering.store_memory(), termination)?;
+    let host = surroundings.host(args, stdio, metering.store_memory(), termination);
     let polls = PollCount::default();
     let mut store = Store::new(program.engine(), host);
     store.limiter(|host| &mut host.memory);
@@ -72,7 +72,7 @@ pub(super) fn prepare(
         error.finish().await;
         exit
     };
-    Ok(Metered::new(metering, polls, run))
+    Metered::new(metering, polls, run)
 }
 
 impl Program {

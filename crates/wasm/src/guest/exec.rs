@@ -57,7 +57,7 @@ pub struct Exec {
 }
 
 impl Guest {
-    /// Starts a command. Opens the mounts' directories, so it may touch the disk for a moment.
+    /// Starts a command.
     ///
     /// # Errors
     /// See [`ExecError`]. What goes wrong inside the command is its [`Exit`].
@@ -91,8 +91,7 @@ impl Ground {
             return Err(ExecError::Refused(Refusal::no_command(code.prepared())));
         }
         let metering = Arc::clone(&self.metering);
-        let run = command::prepare(program, &args, &self.surroundings, streams, metering, termination)
-            .map_err(ExecError::Start)?;
+        let run = command::prepare(program, &args, &self.surroundings, streams, metering, termination);
         // Of the pool, requests have all places but some that are kept for commands.
         let slots = code.kind().is_http().then(|| Arc::clone(&self.engines.command_instances));
         let run = async move {

@@ -2,26 +2,26 @@
 //!
 //! ```text
 //!   listener ─► connection (at most 1,024) ─► request (at most 256, and as many as the pool has instances)
-//!                                              └─► a fresh instance: a trap is a 500 and a line on stderr
+//!                                              └─► an instance: a trap is a 500 and a line on stderr
 //! ```
-//! Each request has an instance of its own and shares nothing with others but the container's limits and sinks. A
-//! client that leaves before its answer began ends its instance; one that leaves later is seen by the guest as a
-//! closed stream. Only HTTP/1.1 is spoken. Nothing is retried.
+//! Each request has an instance of its own and shares nothing with others but the container's limits and sinks, unless
+//! the pod asks for [`instances`] that answer several, one after the other. A client that leaves before its answer began
+//! ends its instance; one that leaves later is seen by the guest as a closed stream. Only HTTP/1.1 is spoken. Nothing is
+//! retried.
 
 mod application;
 mod handler;
+mod instances;
 mod p3;
+mod request;
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -29,24 +29,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use wasmtime::Store;
-use wasmtime_wasi_http::WasiHttpView;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::{Exit, OutputSink, StartError, Stdin, Streams, Termination};
+use super::{Exit, Http, OutputSink, StartError, Streams, Termination};
 use crate::engine::Engines;
-use crate::limits::{Metered, Metering, PollCount, yield_at_ticks};
+use crate::limits::Metering;
 use crate::wasi::network::{Everywhere, Protocol};
-use crate::wasi::stdio::{Input, Output, Pieces};
-use crate::wasi::{Host, Stdio, Surroundings};
+use crate::wasi::Surroundings;
 pub(super) use application::Routed;
 pub(super) use handler::Handler;
+use instances::Instances;
 
 /// Connections one guest holds at a time; more wait in the listener's queue.
 const CONNECTIONS: usize = 1_024;
@@ -79,6 +75,13 @@ enum Site {
 }
 
 impl Site {
+    fn parts(&self) -> &[Arc<Shared>] {
+        match self {
+            Self::Guest(guest) => std::slice::from_ref(guest),
+            Self::Application(application) => &application.parts,
+        }
+    }
+
     async fn answer(&self, request: Request<Incoming>, from: SocketAddr) -> Response<HyperOutgoingBody> {
         match self {
             Self::Guest(guest) => Arc::clone(guest).answer(request).await,
@@ -88,7 +91,7 @@ impl Site {
 }
 
 struct Shared {
-    handler: Handler,
+    instances: Instances,
     args: Vec<String>,
     surroundings: Arc<Surroundings>,
     stdout: OutputSink,
@@ -98,7 +101,7 @@ struct Shared {
     termination: Termination,
     requests: Arc<Semaphore>,
     /// Over all guests of the process: what the pool has room for.
-    instances: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     tracker: TaskTracker,
     /// Ends every request at once.
     abort: CancellationToken,
@@ -111,13 +114,13 @@ pub(super) struct Served {
     pub(super) args: Vec<String>,
     pub(super) surroundings: Arc<Surroundings>,
     pub(super) streams: Streams,
-    pub(super) port: u16,
+    pub(super) http: Http,
     pub(super) termination: Termination,
     /// The application that the guest is the first component of.
     pub(super) application: Option<Routed>,
 }
 
-/// Binds the listener and opens each mount once, so that what cannot work fails here and not in every request.
+/// Binds the listener.
 pub(super) fn prepare(
     engines: &Engines,
     handler: Handler,
@@ -125,7 +128,7 @@ pub(super) fn prepare(
     metering: Arc<Metering>,
     tracker: TaskTracker,
 ) -> Result<Server, StartError> {
-    let Served { args, surroundings, streams, port, termination, application } = served;
+    let Served { args, surroundings, streams, http: Http { port, requests_per_instance }, termination, application } = served;
     // There is no input for requests that run beside one another.
     let Streams { stdin: _, stdout, stderr, tty } = streams;
     let network = Arc::clone(&surroundings.network);
@@ -133,7 +136,7 @@ pub(super) fn prepare(
     let bound = bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|source| StartError::Listen { address, source })?;
     let shared = Shared {
-        handler,
+        instances: Instances::new(handler, requests_per_instance, Arc::clone(&engines.idle_instances)),
         args,
         surroundings,
         stdout,
@@ -142,21 +145,18 @@ pub(super) fn prepare(
         metering,
         termination,
         requests: Arc::new(Semaphore::new(REQUESTS)),
-        instances: Arc::clone(&engines.http_instances),
+        slots: Arc::clone(&engines.http_instances),
         tracker,
         abort: CancellationToken::new(),
         fatal: watch::Sender::new(None),
     };
-    shared.host(&shared.stdio())?;
     let shared = Arc::new(shared);
     let site = match application {
         None => Site::Guest(Arc::clone(&shared)),
         Some(Routed { router, answers, about, others }) => {
             let mut parts = vec![Arc::clone(&shared)];
             for (id, handler, surroundings) in others {
-                let part = shared.beside(id, handler, surroundings);
-                part.host(&part.stdio())?;
-                parts.push(Arc::new(part));
+                parts.push(Arc::new(shared.beside(id, handler, surroundings)));
             }
             Site::Application(Arc::new(application::Site { router, answers, about, parts }))
         }
@@ -206,6 +206,10 @@ impl Server {
         let Server { listener, shared, site, _everywhere, .. } = self;
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
+        let mut expirations = JoinSet::new();
+        for part in site.parts().to_vec() {
+            expirations.spawn(async move { part.instances.expire().await });
+        }
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -215,7 +219,8 @@ impl Server {
             while connections.try_join_next().is_some() {}
             match accepted {
                 Ok((connected, place)) => {
-                    connections.spawn(connection(site.clone(), connected, place, stop.clone()));
+                    let connection = connection(site.clone(), connected, place, stop.clone());
+                    connections.spawn(shared.tracker.track_future(connection));
                 }
                 Err(error) => {
                     tracing::warn!("HTTP guest: cannot accept a connection: {error}");
@@ -270,23 +275,11 @@ async fn connection(site: Site, connected: Connected, _place: OwnedSemaphorePerm
 /// A request's leave to run.
 type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
-/// The guest's answer to one request: a response, or the error it chose.
-type Answer<E> = Result<Response<HyperOutgoingBody>, E>;
-
-/// What one request holds while it runs.
-struct Running {
-    turn: Turn,
-    /// How the request is called in the log.
-    line: String,
-    stdio: Stdio,
-    polls: PollCount,
-}
-
 impl Shared {
     /// What answers beside this one, within the same limits.
     fn beside(&self, id: String, handler: Handler, surroundings: Arc<Surroundings>) -> Self {
         Self {
-            handler,
+            instances: self.instances.like(handler),
             surroundings,
             args: vec![id],
             stdout: self.stdout.clone(),
@@ -295,7 +288,7 @@ impl Shared {
             metering: Arc::clone(&self.metering),
             termination: self.termination.clone(),
             requests: Arc::clone(&self.requests),
-            instances: Arc::clone(&self.instances),
+            slots: Arc::clone(&self.slots),
             tracker: self.tracker.clone(),
             abort: self.abort.clone(),
             fatal: self.fatal.clone(),
@@ -305,157 +298,11 @@ impl Shared {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<HyperOutgoingBody> {
         let turn = async {
             let mine = Arc::clone(&self.requests).acquire_owned().await.ok()?;
-            Some((mine, Arc::clone(&self.instances).acquire_owned().await.ok()?))
+            Some((mine, Arc::clone(&self.slots).acquire_owned().await.ok()?))
         };
         match tokio::time::timeout(TURN_TIMEOUT, turn).await {
             Ok(Some(turn)) => self.run(request, turn).await,
             Ok(None) | Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are running\n"),
-        }
-    }
-
-    /// Runs the request in an instance of its own.
-    async fn run(self: Arc<Self>, request: Request<Incoming>, turn: Turn) -> Response<HyperOutgoingBody> {
-        let line = format!("{} {}", request.method(), request.uri().path());
-        let stdio = self.stdio();
-        let polls = PollCount::default();
-        let mut store = match self.host(&stdio) {
-            Ok(host) => Store::new(self.handler.engine(), host),
-            Err(error) => {
-                stdio.error.write_line(&format!("{line}: {error}")).await;
-                return plain(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be run\n");
-            }
-        };
-        store.limiter(|host| &mut host.memory);
-        yield_at_ticks(&mut store, &polls);
-        let running = Running { turn, line, stdio, polls };
-        match self.handler.clone() {
-            Handler::P2(proxy) => self.run_p2(proxy, store, request, running).await,
-            Handler::P3(service) => {
-                let Some(request) = p3::addressed(request) else { return nameless() };
-                let (answer, answered) = oneshot::channel();
-                let task = self.begin(p3::handle(service, store, request, answer), running);
-                response(answered, task).await
-            }
-        }
-    }
-
-    async fn run_p2(
-        self: Arc<Self>,
-        proxy: ProxyPre<Host>,
-        mut store: Store<Host>,
-        request: Request<Incoming>,
-        running: Running,
-    ) -> Response<HyperOutgoingBody> {
-        let (answer, answered) = oneshot::channel();
-        let mut http = store.data_mut().http();
-        let Ok(incoming) = http.new_incoming_request(Scheme::Http, request) else { return nameless() };
-        let Ok(outparam) = http.new_response_outparam(answer) else {
-            return plain(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be run\n");
-        };
-        let handle = async move {
-            let instance = proxy.instantiate_async(&mut store).await?;
-            instance.wasi_http_incoming_handler().call_handle(&mut store, incoming, outparam).await
-        };
-        let task = self.begin(handle, running);
-        response::<ErrorCode>(answered, task).await
-    }
-
-    /// Runs an instance in a task of its own, because a guest may go on after its answer began. Until then the task lives
-    /// and dies with this client's patience.
-    fn begin(
-        self: &Arc<Self>,
-        handle: impl Future<Output = wasmtime::Result<()>> + Send + 'static,
-        running: Running,
-    ) -> AbortOnDropHandle<StatusCode> {
-        let Running { turn, line, stdio, polls } = running;
-        let shared = Arc::clone(self);
-        let work = async move {
-            let ended = AssertUnwindSafe(handle).catch_unwind().await;
-            let status = shared.judge(ended, &line, &stdio).await;
-            drop(turn);
-            status
-        };
-        let work = Metered::new(Arc::clone(&self.metering), polls, work);
-        let abort = self.abort.clone();
-        let task = self.tracker.spawn(async move {
-            tokio::select! {
-                biased;
-                () = abort.cancelled() => StatusCode::SERVICE_UNAVAILABLE,
-                status = work => status,
-            }
-        });
-        AbortOnDropHandle::new(task)
-    }
-
-    /// What the end of a request's instance means; the status is for a client that has no answer yet.
-    async fn judge(
-        &self,
-        ended: Result<wasmtime::Result<()>, Box<dyn std::any::Any + Send>>,
-        line: &str,
-        stdio: &Stdio,
-    ) -> StatusCode {
-        let mut status = StatusCode::INTERNAL_SERVER_ERROR;
-        let exit = match ended {
-            Ok(Ok(())) => Exit::Code(0),
-            // The others are not to end with this one, as they would if the whole container were out of memory.
-            Ok(Err(error)) if is_crowded(&error) => {
-                status = StatusCode::SERVICE_UNAVAILABLE;
-                Exit::Trap { message: format!("{error:#}") }
-            }
-            Ok(Err(error)) => Exit::from_error(&error),
-            Err(panic) => Exit::from_panic(panic.as_ref()),
-        };
-        if let Some(complaint) = exit.complaint() {
-            stdio.error.write_line(&format!("{line}: {complaint}")).await;
-        }
-        stdio.output.finish().await;
-        stdio.error.finish().await;
-        // One instance that alone outgrows the container's limit, or a bug of ours: the container ends, as on Linux.
-        if matches!(exit, Exit::OutOfMemory | Exit::HostPanic { .. }) {
-            self.fatal.send_replace(Some(exit));
-        }
-        status
-    }
-
-    fn stdio(&self) -> Stdio {
-        Stdio {
-            input: Input::new(Stdin::Empty, self.tty),
-            output: Output::new(self.stdout.clone(), self.tty, Pieces::Lines),
-            error: Output::new(self.stderr.clone(), self.tty, Pieces::Lines),
-        }
-    }
-
-    fn host(&self, stdio: &Stdio) -> Result<Host, StartError> {
-        let (memory, termination) = (self.metering.store_memory(), self.termination.clone());
-        self.surroundings.host(&self.args, stdio.clone(), memory, termination)
-    }
-}
-
-/// Whether a request failed only because others ran at the same time.
-fn is_crowded(error: &wasmtime::Error) -> bool {
-    error.is::<wasmtime::PoolConcurrencyLimitError>()
-        || error.chain().any(<dyn std::error::Error>::is::<crate::limits::MemoryShared>)
-}
-
-/// The guest's answer, or what its end without one means.
-async fn response<E: std::fmt::Debug>(
-    answered: oneshot::Receiver<Answer<E>>,
-    task: AbortOnDropHandle<StatusCode>,
-) -> Response<HyperOutgoingBody> {
-    match answered.await {
-        Ok(Ok(response)) => {
-            // From here on the guest finishes by itself.
-            task.detach();
-            response
-        }
-        Ok(Err(error)) => {
-            task.detach();
-            tracing::debug!("HTTP guest: answered with an error: {error:?}");
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "the guest answered with an error\n")
-        }
-        Err(_) => {
-            let status = task.await.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            plain(status, "the guest ended without an answer\n")
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::container::mounts::{self, ImageMount, MountRequest, Prepared, Wanted}
 use crate::container::stdio::Stdio;
 use crate::container::task::{COMMANDS, Files, Launch, Task, record};
 use crate::container::{Command, Container, State};
-use crate::guest::{Application, Mount};
+use crate::guest::{Application, Http, Mount};
 use crate::id::{ContainerId, Nanoseconds};
 use crate::images::{Held, Programs, exact_reference};
 use crate::records::Records;
@@ -112,7 +112,7 @@ impl Core {
             mounts: program.mounts,
             files: Files { root, leases },
             tty: request.tty,
-            http_port: program.port.unwrap_or(request.http_port),
+            http: Http { port: program.port.unwrap_or(request.http.port), ..request.http },
             hostname: sandbox.spec.hostname.clone(),
             termination_message: message,
             code: program.code,

@@ -47,9 +47,9 @@ pub(super) fn guest(network: &Arc<PodNetwork>) -> Host {
     let output = Output::new(sink, false, Pieces::AsWritten);
     let stdio = Stdio { input: Input::new(Stdin::Empty, false), output: output.clone(), error: output };
     let pod = Pod { network: Arc::clone(network), hostname: "web-0".to_owned(), pairs: PodPairs::default() };
-    let surroundings = Surroundings::new(Vec::new(), None, Vec::new(), pod);
+    let surroundings = Surroundings::new(Vec::new(), None, Vec::new(), pod).unwrap();
     let memory = StoreMemory::new(Arc::new(Memory::new(Limits::default().memory_bytes)));
-    surroundings.host(&[], stdio, memory, Termination::default()).unwrap()
+    surroundings.host(&[], stdio, memory, Termination::default())
 }
 
 fn network(host: &mut Host) -> Resource<Network> {

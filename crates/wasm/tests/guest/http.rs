@@ -13,7 +13,7 @@ use wasm::wasi::network::Protocol;
 use crate::node::{PATIENCE, Running, Setup, free_port, mapped, pod, until};
 
 pub(crate) async fn serve(wasm: &[u8]) -> (Running, SocketAddr) {
-    let running = Setup::of(wasm).await.with(|spec| spec.http_port = 8080).start();
+    let running = Setup::of(wasm).await.with(|spec| spec.http.port = 8080).start();
     let address = running.guest.listening().expect("an HTTP guest listens");
     (running, address)
 }
@@ -49,7 +49,7 @@ async fn read_until(stream: &mut TcpStream, text: &str) {
 
 #[tokio::test]
 async fn a_handler_answers_at_the_pods_address_and_at_its_localhost() {
-    let running = Setup::of(&wat::http_answers(201, "hello from wasm\n")).await.with(|spec| spec.http_port = 8080);
+    let running = Setup::of(&wat::http_answers(201, "hello from wasm\n")).await.with(|spec| spec.http.port = 8080);
     let network = Arc::clone(&running.spec.network);
     let running = running.start();
     let address = SocketAddr::new(network.address(), 8080);
@@ -173,7 +173,7 @@ async fn two_pods_have_the_same_port_and_a_clash_is_named() {
 
     let clash = wasm::wasi::network::PodNetwork::own(address.ip(), pod().loopback());
     let setup = Setup::of(&wasm).await.with(|spec| {
-        spec.http_port = 8080;
+        spec.http.port = 8080;
         spec.network = Arc::new(clash);
     });
     let error = setup.try_start().err().expect("the port is taken");

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use wasm::code::{Code, CodeError, CompilerProgram};
 use wasm::engine::{EngineOptions, Engines};
-use wasm::guest::{Exit, Guest, GuestSpec, StartError, Stdin, start};
+use wasm::guest::{Exit, Guest, GuestSpec, Http, StartError, Stdin, start};
 use wasm::limits::Limits;
 use wasm::wasi::network::{PodNetwork, Protocol};
 
@@ -99,7 +99,7 @@ impl Setup {
             stderr: stderr_sink,
             tty: false,
             network: Arc::new(pod()),
-            http_port: 80,
+            http: Http::default(),
             limits: Limits::default(),
             hostname: "web-0".to_owned(),
             pairs: wasm::keyvalue::Memory::default(),

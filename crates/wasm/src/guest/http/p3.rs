@@ -17,7 +17,7 @@ use wasmtime_wasi_http::p3;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 
-use super::Answer;
+use super::request::Answer;
 use crate::wasi::Host;
 
 /// The request with the whole of its target, as WASI hands it over; none if it names no host.
