@@ -58,6 +58,9 @@ pub(crate) struct RunArgs {
     /// A port of this machine that leads to a port of FILE.wasm or IMAGE (repeatable)
     #[arg(long, short, value_name = "[IP:]HOST_PORT:PORT")]
     publish: Vec<adhoc::Publish>,
+    /// An annotation of the pod around FILE.wasm or IMAGE (repeatable)
+    #[arg(long, value_name = "NAME=VALUE")]
+    annotation: Vec<adhoc::Annotation>,
     /// The address that pods get
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     node_ip: IpAddr,

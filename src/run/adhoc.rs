@@ -3,6 +3,7 @@
 //! Comes in: what stands on the command line. Goes out: an ordinary Pod object, as a manifest would have held it. Never
 //! here: a way around the kubelet; what this pod may do, any pod may.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,23 @@ impl std::str::FromStr for Env {
         };
         ensure!(!name.is_empty(), "the name before = is missing");
         Ok(Self { name: name.to_owned(), value })
+    }
+}
+
+/// `--annotation NAME=VALUE`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Annotation {
+    name: String,
+    value: String,
+}
+
+impl std::str::FromStr for Annotation {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let (name, value) = text.split_once('=').context("write NAME=VALUE")?;
+        ensure!(!name.is_empty(), "the name before = is missing");
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
     }
 }
 
@@ -99,6 +117,7 @@ pub(crate) struct Adhoc<'a> {
     pub(crate) env: &'a [Env],
     pub(crate) volumes: &'a [Volume],
     pub(crate) publish: &'a [Publish],
+    pub(crate) annotations: &'a [Annotation],
 }
 
 impl Adhoc<'_> {
@@ -115,10 +134,11 @@ impl Adhoc<'_> {
             }
             port
         };
+        let annotations: BTreeMap<_, _> = self.annotations.iter().map(|given| (&given.name, &given.value)).collect();
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": { "name": name },
+            "metadata": { "name": name, "annotations": annotations },
             "spec": {
                 "restartPolicy": "Never",
                 "automountServiceAccountToken": false,
@@ -161,6 +181,8 @@ mod tests {
     fn wrong_words_are_refused_with_the_way_out() {
         check::<Env>("=x", "name before = is missing");
         check::<Env>("NOT_SET_ANYWHERE_HERE", "write NOT_SET_ANYWHERE_HERE=VALUE");
+        check::<Annotation>("name", "write NAME=VALUE");
+        check::<Annotation>("=x", "name before = is missing");
         check::<Volume>("/tmp", "HOST:GUEST");
         check::<Volume>("/tmp:data", "must be absolute");
         check::<Volume>("/tmp:/data:rx", "ro or rw");

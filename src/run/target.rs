@@ -54,6 +54,7 @@ impl Target {
             env: &args.env,
             volumes: &args.volume,
             publish: &args.publish,
+            annotations: &args.annotation,
         };
         let pod = serde_json::from_value(adhoc.pod()).context("making a pod of the command line")?;
         let pod = identify(pod, Origin::File, path.as_os_str().as_encoded_bytes(), &naming);

@@ -4,6 +4,7 @@
 //! build; these machines are noisy, and a reader judges.
 
 mod figures;
+mod http;
 mod image;
 mod pods;
 mod wasklet;
@@ -16,6 +17,8 @@ use clap::Subcommand;
 pub(crate) enum Bench {
     /// Start the pods of a Deployment, side by side with kwok, a simulator that runs nothing
     Pods(pods::Options),
+    /// Answer HTTP requests, side by side with `wasmtime serve`
+    Http(http::Options),
     /// Pull an image beside `skopeo copy`; count what many pods of one image, and a second start, fetch, compile and read
     Image(image::Options),
 }
@@ -27,6 +30,7 @@ pub(crate) enum Bench {
 pub(crate) async fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Pods(options) => pods::run(&options).await,
+        Bench::Http(options) => http::run(&options),
         Bench::Image(options) => image::run(&options).await,
     }
 }

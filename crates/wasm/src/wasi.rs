@@ -131,13 +131,7 @@ impl Surroundings {
     }
 
     /// The data of a new store, with its arguments, and with how it hears that it is to end.
-    pub(crate) fn host(
-        &self,
-        args: &[String],
-        stdio: Stdio,
-        memory: StoreMemory,
-        termination: Termination,
-    ) -> Host {
+    pub(crate) fn host(&self, args: &[String], stdio: Stdio, memory: StoreMemory, termination: Termination) -> Host {
         let mut builder = WasiCtx::builder();
         builder.args(args).envs(&self.env).stdin(stdio.input).stdout(stdio.output).stderr(stdio.error);
         if let Some(working_dir) = &self.working_dir {

@@ -70,6 +70,16 @@ pub fn build_all(out: &Path) -> Result<Vec<Built>> {
     Ok(built)
 }
 
+/// One of the examples, as a component.
+///
+/// # Errors
+/// When there is no Rust for wasm, or it does not compile.
+pub fn example(name: &str) -> Result<Vec<u8>> {
+    let (_, shape) = EXAMPLES.iter().find(|(known, _)| *known == name).with_context(|| format!("no example {name}"))?;
+    let compiled = repository().join("target/guests/rust");
+    rust::build(&Toolchain::find()?, &repository().join("examples").join(name), &compiled, *shape)
+}
+
 /// Writes only the guests that need no compiler into `out`: a layout for a test of its own, in milliseconds.
 ///
 /// # Errors

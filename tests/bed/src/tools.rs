@@ -17,7 +17,9 @@ const ORAS: GoTool = GoTool { name: "oras", package: "oras.land/oras/cmd/oras", 
 const KWOK: GoTool = GoTool { name: "kwok", package: "sigs.k8s.io/kwok/cmd/kwok", version: "v0.8.0" };
 
 /// The version of `wkg` that the tests are written for.
-const WKG: &str = "0.16.1";
+const WKG: CargoTool = CargoTool { name: "wkg", package: "wkg", version: "0.16.1" };
+/// The version of Wasmtime that this project is built on.
+const WASMTIME: CargoTool = CargoTool { name: "wasmtime", package: "wasmtime-cli", version: "48.0.8" };
 
 /// The path of a program that a Debian package of the same name brings.
 ///
@@ -51,31 +53,16 @@ pub fn kwok() -> Result<PathBuf> {
 /// # Errors
 /// When the build fails.
 pub fn wkg() -> Result<PathBuf> {
-    let cache = cache::dir()?;
-    let dir = cache.join(format!("wkg-{WKG}"));
-    let binary = dir.join("bin/wkg");
-    std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
-    let _lock = cache::lock("wkg")?;
-    if !binary.exists() {
-        let staged = tempfile::tempdir_in(&cache).context("creating a directory to build in")?;
-        let built = staged.path().join("built");
-        let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["install", "wkg", "--version", WKG, "--locked", "--root"])
-            .arg(&built)
-            .arg("--target-dir")
-            .arg(staged.path().join("target"))
-            // It is run a few times, so it need not be fast.
-            .envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")])
-            .stdin(Stdio::null())
-            .output()
-            .context("running `cargo install wkg`")?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("`cargo install wkg` ended with {}:\n{said}", output.status);
-        }
-        std::fs::rename(&built, &dir).with_context(|| format!("moving wkg to {}", dir.display()))?;
-    }
-    Ok(binary)
+    // It is run a few times, so it need not be fast.
+    WKG.installed(&[("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")])
+}
+
+/// The path of `wasmtime`, the same way and as it is shipped: what our HTTP is measured against.
+///
+/// # Errors
+/// When the build fails.
+pub fn wasmtime() -> Result<PathBuf> {
+    WASMTIME.installed(&[])
 }
 
 /// A program that Go builds from its module, by version.
@@ -85,20 +72,55 @@ struct GoTool {
     version: &'static str,
 }
 
+/// A `program` in this machine's cache, built first where there is none yet.
+fn installed(name: &str, program: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let cache = cache::dir()?;
+    let dir = cache.join(name);
+    let binary = dir.join(program);
+    std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
+    let _lock = cache::lock(name)?;
+    if !binary.exists() {
+        let staged = tempfile::tempdir_in(&cache).context("creating a directory to build in")?;
+        build(staged.path())?;
+        ensure!(staged.path().join(program).is_file(), "the build of {name} left no {program}");
+        std::fs::rename(staged.keep(), &dir).with_context(|| format!("moving {name} to {}", dir.display()))?;
+    }
+    Ok(binary)
+}
+
+/// A program that cargo builds from its package, by version.
+struct CargoTool {
+    name: &'static str,
+    package: &'static str,
+    version: &'static str,
+}
+
+impl CargoTool {
+    fn installed(&self, profile: &[(&str, &str)]) -> Result<PathBuf> {
+        let Self { name, package, version } = self;
+        installed(&format!("{package}-{version}"), &format!("bin/{name}"), |into| {
+            let target = tempfile::tempdir_in(into).context("creating a directory to build in")?;
+            let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+                .args(["install", package, "--version", version, "--locked", "--root"])
+                .arg(into)
+                .arg("--target-dir")
+                .arg(target.path())
+                .envs(profile.iter().copied())
+                .stdin(Stdio::null())
+                .output()
+                .with_context(|| format!("running `cargo install {package}`"))?;
+            if !output.status.success() {
+                let said = String::from_utf8_lossy(&output.stderr);
+                bail!("`cargo install {package}` ended with {}:\n{said}", output.status);
+            }
+            Ok(())
+        })
+    }
+}
+
 impl GoTool {
     fn installed(&self) -> Result<PathBuf> {
-        let cache = cache::dir()?;
-        let dir = cache.join(format!("{}-{}", self.name, self.version));
-        let binary = dir.join(self.name);
-        std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
-        let _lock = cache::lock(self.name)?;
-        if !binary.exists() {
-            let staged = tempfile::tempdir_in(&cache).context("creating a directory to build in")?;
-            self.build(staged.path())?;
-            std::fs::rename(staged.keep(), &dir)
-                .with_context(|| format!("moving {} to {}", self.name, dir.display()))?;
-        }
-        Ok(binary)
+        installed(&format!("{}-{}", self.name, self.version), self.name, |into| self.build(into))
     }
 
     fn build(&self, into: &Path) -> Result<()> {
@@ -115,7 +137,6 @@ impl GoTool {
         if !output.status.success() {
             bail!("`go install` of {name} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
         }
-        ensure!(into.join(name).is_file(), "`go install` of {name} left no program");
         Ok(())
     }
 }

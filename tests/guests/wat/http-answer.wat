@@ -26,12 +26,16 @@
     (global.set $free (i32.add (local.get $start) (local.get $size)))
     (local.get $start))
 
+  ;; How many requests this instance has had, where the status tells of it.
+  (global $requests (mut i32) (i32.const 0))
+  (func $status (result i32) @STATUS@)
+
   (func (export "wasi:http/incoming-handler@0.2.12#handle") (param $request i32) (param $out i32)
     (local $response i32)
     (local $body i32)
     (local $output i32)
     (local.set $response (call $new_response (call $new_fields)))
-    (drop (call $set_status_code (local.get $response) (i32.const @STATUS@)))
+    (drop (call $set_status_code (local.get $response) (call $status)))
     (call $response_body (local.get $response) (i32.const 64))
     (local.set $body (i32.load (i32.const 68)))
     ;; The response is an ok (0); the arguments after it would describe an error.

@@ -247,7 +247,10 @@ impl Task {
                 Some(Command::Stop { grace, heard }) => {
                     heard.send(()).ok();
                     let grace = grace.min(LONGEST_GRACE);
-                    running.guest.request_stop(grace);
+                    // Without any time there is nothing to ask for: the kill is not to race with a guest's own end.
+                    if !grace.is_zero() {
+                        running.guest.request_stop(grace);
+                    }
                     let at = Instant::now() + grace;
                     kill_at = Some(kill_at.map_or(at, |earlier| earlier.min(at)));
                 }

@@ -38,8 +38,8 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use super::{Exit, Http, OutputSink, StartError, Streams, Termination};
 use crate::engine::Engines;
 use crate::limits::Metering;
-use crate::wasi::network::{Everywhere, Protocol};
 use crate::wasi::Surroundings;
+use crate::wasi::network::{Everywhere, Protocol};
 pub(super) use application::Routed;
 pub(super) use handler::Handler;
 use instances::Instances;
@@ -128,7 +128,8 @@ pub(super) fn prepare(
     metering: Arc<Metering>,
     tracker: TaskTracker,
 ) -> Result<Server, StartError> {
-    let Served { args, surroundings, streams, http: Http { port, requests_per_instance }, termination, application } = served;
+    let Served { args, surroundings, streams, http: Http { port, requests_per_instance }, termination, application } =
+        served;
     // There is no input for requests that run beside one another.
     let Streams { stdin: _, stdout, stderr, tty } = streams;
     let network = Arc::clone(&surroundings.network);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use testbed::guests::wat;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use wasm::guest::{Exit, StartError};
+use wasm::guest::{Exit, Http, StartError};
 use wasm::wasi::network::Protocol;
 
 use crate::node::{PATIENCE, Running, Setup, free_port, mapped, pod, until};
@@ -84,6 +84,45 @@ pub(crate) async fn streams_both_ways(echoes: &[u8]) {
     read_until(&mut stream, "first").await;
     stream.write_all(b"6\r\nsecond\r\n0\r\n\r\n").await.unwrap();
     read_until(&mut stream, "second").await;
+}
+
+/// The status of one answer.
+async fn status(address: SocketAddr) -> u16 {
+    let answer = get(address).await;
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status")
+}
+
+async fn serve_shared(wasm: &[u8], requests: u32) -> (Running, SocketAddr) {
+    let http = Http { port: 8080, requests_per_instance: requests.try_into().unwrap() };
+    let running = Setup::of(wasm).await.with(|spec| spec.http = http).start();
+    let address = running.guest.listening().expect("an HTTP guest listens");
+    (running, address)
+}
+
+#[tokio::test]
+async fn an_instance_answers_one_request_unless_more_are_asked_for() {
+    let guest = wat::http_counts(100);
+    let (_alone, address) = serve(&guest).await;
+    for _ in 0..3 {
+        assert_eq!(status(address).await, 201);
+    }
+    let (_shared, address) = serve_shared(&guest, 3).await;
+    for counted in [201, 202, 203, 201, 202] {
+        assert_eq!(status(address).await, counted);
+    }
+}
+
+#[tokio::test]
+async fn instances_of_a_guest_that_fails_at_a_second_request_are_shared_no_more() {
+    let (mut running, address) = serve_shared(&wat::http_counts(1), 100).await;
+    for answered in [201, 500, 201, 201] {
+        assert_eq!(status(address).await, answered);
+    }
+    let mut said = String::new();
+    while !said.contains("from now on each request has an instance of its own") {
+        let piece = tokio::time::timeout(PATIENCE, running.stderr.recv()).await.expect("it says so").unwrap();
+        said.push_str(&String::from_utf8_lossy(&piece));
+    }
 }
 
 #[tokio::test]

@@ -175,7 +175,23 @@ pub fn fills() -> Vec<u8> {
 /// bytes.
 #[must_use]
 pub fn http_answers(status: u16, text: &str) -> Vec<u8> {
-    http(&filled(include_str!("../../../guests/wat/http-answer.wat"), text).replace("@STATUS@", &status.to_string()))
+    http_with_status(&format!("(i32.const {status})"), text)
+}
+
+/// A component that answers with the status 200 and how many requests its instance has had, and traps at one more than
+/// `last`.
+#[must_use]
+pub fn http_counts(last: u32) -> Vec<u8> {
+    let counted = format!(
+        "(global.set $requests (i32.add (global.get $requests) (i32.const 1))) \
+         (if (i32.gt_u (global.get $requests) (i32.const {last})) (then (unreachable))) \
+         (i32.add (i32.const 200) (global.get $requests))"
+    );
+    http_with_status(&counted, "counted")
+}
+
+fn http_with_status(status: &str, text: &str) -> Vec<u8> {
+    http(&filled(include_str!("../../../guests/wat/http-answer.wat"), text).replace("@STATUS@", status))
 }
 
 /// A component that answers every request with its own body, each piece as soon as it has come.

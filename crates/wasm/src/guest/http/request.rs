@@ -164,7 +164,8 @@ impl Shared {
             stdio.error.write_line(&format!("{} {}: {complaint}", asked.method, asked.uri.path())).await;
         }
         if used && matches!(exit, Exit::Trap { .. }) && self.instances.share_no_more() {
-            let line = "an instance failed that had answered before; from now on each request has an instance of its own";
+            let line =
+                "an instance failed that had answered before; from now on each request has an instance of its own";
             stdio.error.write_line(line).await;
         }
         stdio.output.finish().await;
