@@ -159,10 +159,10 @@ impl Engines {
         if let Some(workers) = worker_threads {
             threads.worker_threads(workers.max(1));
         }
-        // Drivers and the shared queue are looked at on every poll: with the defaults (61 and 31 polls), two tight
-        // loops delay every timer and every kill by a quarter of a second.
+        // The shared queue is looked at on every poll: with the default (31 polls), two tight loops delay every kill by a
+        // tenth of a second. That they do not delay sockets and timers is seen to where they are polled (`Metered`): to look
+        // at those on every poll, too, would cost each request a system call.
         let runtime = threads
-            .event_interval(1)
             .global_queue_interval(1)
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("guest")

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, Sleep};
 use wasmtime::{Store, UpdateDeadline};
@@ -19,6 +21,9 @@ use super::Metering;
 
 /// How often a limited guest's bucket is filled, and the longest it takes until a new limit is felt.
 const PERIOD: Duration = Duration::from_millis(100);
+
+/// A slice of this length has kept a thread from its sockets and timers, and lets it look at them before the next one.
+const LONG_SLICE: Duration = Duration::from_millis(2);
 
 /// What one guest's tasks used together, and may use.
 pub(crate) struct Cpu {
@@ -121,6 +126,8 @@ pub(crate) struct Metered<F> {
     metering: Arc<Metering>,
     polls: PollCount,
     parked: Option<Pin<Box<Sleep>>>,
+    /// Ends once the thread has looked at its sockets and timers.
+    makes_way: Option<BoxFuture<'static, ()>>,
 }
 
 /// Counts the polls of one task, so that its stores can tell a new slice from an old one.
@@ -129,7 +136,7 @@ pub(crate) struct PollCount(Arc<AtomicU64>);
 
 impl<F: Future> Metered<F> {
     pub(crate) fn new(metering: Arc<Metering>, polls: PollCount, run: F) -> Self {
-        Self { run: Box::pin(run), metering, polls, parked: None }
+        Self { run: Box::pin(run), metering, polls, parked: None, makes_way: None }
     }
 }
 
@@ -138,6 +145,10 @@ impl<F: Future> Future for Metered<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
+        if let Some(makes_way) = &mut this.makes_way {
+            std::task::ready!(makes_way.as_mut().poll(context));
+            this.makes_way = None;
+        }
         loop {
             if let Some(parked) = &mut this.parked {
                 std::task::ready!(parked.as_mut().poll(context));
@@ -155,8 +166,12 @@ impl<F: Future> Future for Metered<F> {
         let polling = this.metering.ticker.polling();
         let before = thread_cpu_time();
         let result = this.run.as_mut().poll(context);
-        this.metering.cpu.charge(thread_cpu_time().saturating_sub(before));
+        let used = thread_cpu_time().saturating_sub(before);
+        this.metering.cpu.charge(used);
         drop(polling);
+        if used > LONG_SLICE {
+            this.makes_way = Some(tokio::task::yield_now().boxed());
+        }
         result
     }
 }
