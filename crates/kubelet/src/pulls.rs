@@ -3,8 +3,8 @@
 //!
 //! Comes in: options. Goes out: turns, logins, records. Never here: what a pod has to show; see `effects::pull_secrets`.
 
+mod docker_credentials;
 mod exec;
-mod helper;
 mod node_logins;
 mod provider;
 mod rate;
@@ -19,7 +19,7 @@ use decide::pulled::VerificationPolicy;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock::Clock;
-pub use helper::with_helper;
+pub use docker_credentials::with_helper;
 use node_logins::NodeLogins;
 pub use provider::{ProviderError, Providers};
 use rate::Pace;
