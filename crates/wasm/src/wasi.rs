@@ -8,6 +8,7 @@ pub mod network;
 
 mod buckets;
 mod config;
+mod delegate;
 mod keyvalue;
 mod lifecycle;
 pub(crate) mod lookup;

@@ -4,7 +4,7 @@
 //! latencies of each server, and their ratios, as text. The servers take turns under one load of `wrk`, all of them with
 //! the same component, so that a machine that slows down slows all. Never here: a load of our own.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use testbed::guests::{self, wat};
 use testbed::tools;
 
 use super::figures::median;
-use super::wasklet::{Running, release_binary, usage};
+use super::wasklet::{Running, free_address, release_binary, usage};
 use crate::say;
 
 /// How long a server may take until it listens; it may have to compile first.
@@ -109,7 +109,7 @@ struct Bench {
 
 impl Bench {
     fn ours(&self, name: &'static str, guest: &Path, place: &Path, flags: &[&str]) -> Result<Server> {
-        let address = free()?;
+        let address = free_address()?;
         let mut command = Command::new(&self.wasklet);
         command.arg("run").arg(format!("--publish={address}:80")).arg("--state-dir").arg(place.join("state"));
         command.args(flags).arg(guest);
@@ -117,7 +117,7 @@ impl Bench {
     }
 
     fn theirs(&self, name: &'static str, guest: &Path, flags: &[&str]) -> Result<Server> {
-        let address = free()?;
+        let address = free_address()?;
         let mut command = Command::new(&self.wasmtime);
         // Guests of Rust's standard library import wasi:cli.
         command.args(["serve", "-Scli", "-Wcomponent-model-async", "--addr"]).arg(address.to_string());
@@ -230,11 +230,6 @@ fn written(place: &Path, name: &str, wasm: &[u8]) -> Result<PathBuf> {
     let path = place.join(name);
     std::fs::write(&path, wasm).with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
-}
-
-/// An address where nobody listens.
-fn free() -> Result<SocketAddr> {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).context("finding a port")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! here: what is measured.
 
 use std::fs::File;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -54,7 +54,7 @@ pub(super) fn start(
     std::fs::write(&config, configuration).with_context(|| format!("writing {}", config.display()))?;
     let log_path = dir.join("wasklet.log");
     let log = File::create(&log_path).with_context(|| format!("creating {}", log_path.display()))?;
-    let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).context("finding a port")?.port();
+    let port = free_address()?.port();
     let mut command = Command::new(binary);
     command
         .arg("kubelet")
@@ -75,6 +75,11 @@ pub(super) fn start(
         command.arg(format!("--node-ip={address}"));
     }
     Ok(Running(command.spawn().with_context(|| format!("starting {}", binary.display()))?))
+}
+
+/// An address of this machine's loopback where nobody listens.
+pub(super) fn free_address() -> Result<SocketAddr> {
+    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).context("finding a port")
 }
 
 /// This machine's address on the way to anywhere else; no packet is sent.

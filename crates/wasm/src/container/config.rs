@@ -15,6 +15,7 @@ use crate::guest::Http;
 use crate::limits::Limits;
 use crate::sandbox::spec::{SandboxSpec, privileged};
 use crate::service::error::ServiceError;
+
 /// The kernel's default of `cpu.cfs_period_us`, in microseconds.
 const DEFAULT_CPU_PERIOD: i64 = 100_000;
 

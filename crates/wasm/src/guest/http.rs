@@ -137,7 +137,7 @@ pub(super) fn prepare(
     let bound = bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|source| StartError::Listen { address, source })?;
     let shared = Shared {
-        instances: Instances::new(handler, requests_per_instance, Arc::clone(&engines.idle_instances)),
+        instances: Instances::new(handler, requests_per_instance.get(), Arc::clone(&engines.idle_instances)),
         args,
         surroundings,
         stdout,
@@ -208,7 +208,7 @@ impl Server {
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         let mut expirations = JoinSet::new();
-        for part in site.parts().to_vec() {
+        for part in site.parts().iter().filter(|part| part.instances.are_shared()).map(Arc::clone) {
             expirations.spawn(async move { part.instances.expire().await });
         }
         loop {

@@ -35,16 +35,21 @@ impl<E> Wrong for E where E: From<NotOpened> + From<BucketError> + ComponentType
 pub(super) type Store<'a> = StoreContextMut<'a, Host>;
 pub(super) type Pair = (String, Vec<u8>);
 
+/// The resource called `name` that stands for a bucket.
+pub(super) fn add_bucket(interface: &mut LinkerInstance<'_, Host>, name: &str) -> wasmtime::Result<()> {
+    interface.resource(name, ResourceType::host::<Bucket>(), |mut store, rep| {
+        store.data_mut().ctx().table.delete(Resource::<Bucket>::new_own(rep))?;
+        Ok(())
+    })
+}
+
 /// The resource called `name`, what opens one, and its methods `get`, `set`, `delete` and `exists`.
 pub(super) fn add_resource<E: Wrong>(
     interface: &mut LinkerInstance<'_, Host>,
     name: &str,
     open: &str,
 ) -> wasmtime::Result<()> {
-    interface.resource(name, ResourceType::host::<Bucket>(), |mut store, rep| {
-        store.data_mut().ctx().table.delete(Resource::<Bucket>::new_own(rep))?;
-        Ok(())
-    })?;
+    add_bucket(interface, name)?;
     interface.func_wrap(open, |mut store: Store<'_>, (identifier,): (String,)| {
         match store.data().bucket(&identifier) {
             Ok(bucket) => Ok((Ok(store.data_mut().ctx().table.push(bucket)?),)),

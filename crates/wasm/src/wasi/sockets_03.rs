@@ -16,6 +16,7 @@ use wasmtime_wasi::p3::bindings::sockets::types::{
 use wasmtime_wasi::p3::sockets::{SocketError, SocketResult};
 use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSockets, WasiSocketsCtxView, WasiSocketsView};
 
+use super::delegate::delegate;
 use super::lookup::resolve;
 use super::network::{Protocol, Refused};
 use super::{HasPodSockets, Host, PodSockets};
@@ -76,17 +77,6 @@ impl PodSockets<'_> {
         self.records.entry(rep).or_default().remote = Some(guest);
         Ok(real)
     }
-}
-
-/// Methods that pass through unchanged.
-macro_rules! delegate {
-    ($of:ident on $resource:ty; $( fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty; )*) => {
-        $(
-            fn $name(&mut self, this: Resource<$resource> $(, $argument: $type)*) -> $result {
-                $of::$name(&mut self.inner, this $(, $argument)*)
-            }
-        )*
-    };
 }
 
 impl HostTcpSocket for PodSockets<'_> {

@@ -1,10 +1,10 @@
 //! The same for components of WASI 0.3, whose functions may wait: `spin:variables` and `spin:key-value`.
 
-use wasmtime::component::{Accessor, FutureReader, Linker, Resource, ResourceType, StreamReader};
+use wasmtime::component::{Accessor, FutureReader, Linker, Resource, StreamReader};
 use wasmtime_wasi::WasiView;
 
 use super::Host;
-use super::buckets::done;
+use super::buckets::{add_bucket, done};
 use super::spin::StoreError;
 use crate::keyvalue::{Bucket, BucketError};
 
@@ -17,10 +17,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         Box::pin(async move { Ok((store.with(|mut store| store.get().variable(&name)),)) })
     })?;
     let mut key_value = linker.instance(KEY_VALUE)?;
-    key_value.resource("store", ResourceType::host::<Bucket>(), |mut store, rep| {
-        store.data_mut().ctx().table.delete(Resource::<Bucket>::new_own(rep))?;
-        Ok(())
-    })?;
+    add_bucket(&mut key_value, "store")?;
     key_value.func_wrap_concurrent("[static]store.open", |store: &Accessor<Host>, (label,): (String,)| {
         Box::pin(async move {
             let bucket = match store.with(|mut store| store.get().bucket(&label)) {

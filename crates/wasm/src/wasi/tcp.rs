@@ -12,6 +12,7 @@ use wasmtime_wasi::p2::bindings::sockets::tcp::{self, HostTcpSocket, ShutdownTyp
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, SocketError, SocketResult, TcpSocket};
 
 use super::PodSockets;
+use super::delegate::delegate;
 use super::network::{Protocol, Refused};
 
 impl From<Refused> for SocketError {
@@ -42,17 +43,6 @@ impl HostNetwork for PodSockets<'_> {
 }
 
 impl tcp::Host for PodSockets<'_> {}
-
-/// Methods that pass through unchanged.
-macro_rules! delegate {
-    ($( fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty; )*) => {
-        $(
-            fn $name(&mut self, this: Resource<TcpSocket> $(, $argument: $type)*) -> $result {
-                HostTcpSocket::$name(&mut self.inner, this $(, $argument)*)
-            }
-        )*
-    };
-}
 
 impl HostTcpSocket for PodSockets<'_> {
     async fn start_bind(
@@ -114,7 +104,7 @@ impl HostTcpSocket for PodSockets<'_> {
         HostTcpSocket::drop(&mut self.inner, this)
     }
 
-    delegate! {
+    delegate! { HostTcpSocket on TcpSocket;
         fn finish_bind() -> SocketResult<()>;
         fn finish_connect() -> SocketResult<(Resource<DynInputStream>, Resource<DynOutputStream>)>;
         fn finish_listen() -> SocketResult<()>;

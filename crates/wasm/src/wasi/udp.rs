@@ -12,20 +12,10 @@ use wasmtime_wasi::p2::bindings::sockets::udp::{
 use wasmtime_wasi::p2::{DynPollable, SocketResult, UdpSocket};
 
 use super::PodSockets;
+use super::delegate::delegate;
 use super::network::Protocol;
 
 impl udp::Host for PodSockets<'_> {}
-
-/// Methods that pass through unchanged.
-macro_rules! delegate {
-    ($of:ident on $resource:ty; $( fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty; )*) => {
-        $(
-            fn $name(&mut self, this: Resource<$resource> $(, $argument: $type)*) -> $result {
-                $of::$name(&mut self.inner, this $(, $argument)*)
-            }
-        )*
-    };
-}
 
 impl HostUdpSocket for PodSockets<'_> {
     async fn start_bind(

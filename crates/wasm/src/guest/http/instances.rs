@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,15 +54,14 @@ pub(super) struct Instance {
 }
 
 impl Instances {
-    pub(super) fn new(handler: Handler, requests_each: NonZeroU32, places: Arc<Semaphore>) -> Self {
-        let requests_each = AtomicU32::new(requests_each.get());
+    pub(super) fn new(handler: Handler, requests_each: u32, places: Arc<Semaphore>) -> Self {
+        let requests_each = AtomicU32::new(requests_each);
         Self { handler, requests_each, idle: Mutex::default(), waits: Notify::new(), places }
     }
 
     /// Those of another component, which answer as many.
     pub(super) fn like(&self, handler: Handler) -> Self {
-        let requests_each = AtomicU32::new(self.requests_each.load(Ordering::Relaxed));
-        Self { handler, requests_each, idle: Mutex::default(), waits: Notify::new(), places: Arc::clone(&self.places) }
+        Self::new(handler, self.requests_each.load(Ordering::Relaxed), Arc::clone(&self.places))
     }
 
     pub(super) fn handler(&self) -> &Handler {
@@ -74,7 +72,8 @@ impl Instances {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn are_shared(&self) -> bool {
+    /// Whether an instance may answer more than one request.
+    pub(super) fn are_shared(&self) -> bool {
         self.requests_each.load(Ordering::Relaxed) > 1
     }
 

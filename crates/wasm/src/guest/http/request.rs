@@ -142,23 +142,17 @@ impl Shared {
         ended: Result<wasmtime::Result<Option<Instance>>, Box<dyn Any + Send>>,
         running: Running,
     ) -> StatusCode {
-        let Running { asked, turn, stdio, used, .. } = running;
+        let Running { asked, turn: _until_the_end, stdio, used, .. } = running;
         let mut status = StatusCode::INTERNAL_SERVER_ERROR;
-        let exit = match ended {
-            Ok(Ok(instance)) => {
-                stdio.output.finish().await;
-                stdio.error.finish().await;
-                instance.into_iter().for_each(|instance| self.instances.give_back(instance));
-                drop(turn);
-                return status;
-            }
+        let (exit, instance) = match ended {
+            Ok(Ok(instance)) => (Exit::Code(0), instance),
             // The others are not to end with this one, as they would if the whole container were out of memory.
             Ok(Err(error)) if is_crowded(&error) => {
                 status = StatusCode::SERVICE_UNAVAILABLE;
-                Exit::Trap { message: format!("{error:#}") }
+                (Exit::Trap { message: format!("{error:#}") }, None)
             }
-            Ok(Err(error)) => Exit::from_error(&error),
-            Err(panic) => Exit::from_panic(panic.as_ref()),
+            Ok(Err(error)) => (Exit::from_error(&error), None),
+            Err(panic) => (Exit::from_panic(panic.as_ref()), None),
         };
         if let Some(complaint) = exit.complaint() {
             stdio.error.write_line(&format!("{} {}: {complaint}", asked.method, asked.uri.path())).await;
@@ -170,11 +164,13 @@ impl Shared {
         }
         stdio.output.finish().await;
         stdio.error.finish().await;
+        if let Some(instance) = instance {
+            self.instances.give_back(instance);
+        }
         // One instance that alone outgrows the container's limit, or a bug of ours: the container ends, as on Linux.
         if matches!(exit, Exit::OutOfMemory | Exit::HostPanic { .. }) {
             self.fatal.send_replace(Some(exit));
         }
-        drop(turn);
         status
     }
 }
