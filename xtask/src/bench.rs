@@ -5,8 +5,13 @@
 
 mod figures;
 mod http;
+mod idle;
 mod image;
+mod kill;
 mod pods;
+mod quota;
+mod seam;
+mod start;
 mod wasklet;
 
 use anyhow::Result;
@@ -21,6 +26,14 @@ pub(crate) enum Bench {
     Http(http::Options),
     /// Pull an image beside `skopeo copy`; count what many pods of one image, and a second start, fetch, compile and read
     Image(image::Options),
+    /// Start guests, side by side with processes of `wasmtime run`
+    Start(start::Options),
+    /// Kill guests that do not want to end
+    Kill(kill::Options),
+    /// Limit the CPU time of loops, and look at their neighbours' latency
+    Quota(quota::Options),
+    /// Hold many pods that do nothing
+    Idle(idle::Options),
 }
 
 /// Measures it.
@@ -32,5 +45,9 @@ pub(crate) async fn run(bench: Bench) -> Result<()> {
         Bench::Pods(options) => pods::run(&options).await,
         Bench::Http(options) => http::run(&options),
         Bench::Image(options) => image::run(&options).await,
+        Bench::Start(options) => start::run(&options).await,
+        Bench::Kill(options) => kill::run(&options).await,
+        Bench::Quota(options) => quota::run(&options).await,
+        Bench::Idle(options) => idle::run(&options).await,
     }
 }

@@ -20,6 +20,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, Linker, Pool
 
 use crate::code::{Codes, CompilerProgram, Kind};
 use crate::limits::epoch::Ticker;
+use crate::limits::turns::Turns;
 use crate::wasi::{self, Host};
 
 /// Blocking file calls of guests that may run at one time; more wait their turn.
@@ -121,6 +122,7 @@ pub struct Engines {
     handle: Handle,
     runtime: Mutex<Option<Runtime>>,
     ticker: Arc<Ticker>,
+    turns: Arc<Turns>,
 }
 
 impl Engines {
@@ -156,9 +158,9 @@ impl Engines {
         let codes = Codes::open(&cache_dir, compiler)?;
 
         let mut threads = tokio::runtime::Builder::new_multi_thread();
-        if let Some(workers) = worker_threads {
-            threads.worker_threads(workers.max(1));
-        }
+        let workers =
+            worker_threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+        threads.worker_threads(workers.max(1));
         // The shared queue is looked at on every poll: with the default (31 polls), two tight loops delay every kill by a
         // tenth of a second. That they do not delay sockets and timers is seen to where they are polled (`Metered`): to look
         // at those on every poll, too, would cost each request a system call.
@@ -184,6 +186,7 @@ impl Engines {
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
             ticker,
+            turns: Turns::new(workers),
         }))
     }
 
@@ -205,6 +208,11 @@ impl Engines {
     pub(crate) fn runtime(&self) -> Option<Handle> {
         let running = self.runtime.lock().is_ok_and(|runtime| runtime.is_some());
         running.then(|| self.handle.clone())
+    }
+
+    /// What guests that compute without end wait for.
+    pub(crate) fn turns(&self) -> Arc<Turns> {
+        Arc::clone(&self.turns)
     }
 
     pub(crate) fn ticker(&self) -> Arc<Ticker> {

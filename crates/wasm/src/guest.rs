@@ -238,7 +238,7 @@ pub fn start(engines: &Arc<Engines>, spec: GuestSpec) -> Result<Guest, StartErro
         }
     };
     let surroundings = Arc::new(surroundings);
-    let metering = Arc::new(Metering::new(&spec.limits, engines.ticker()));
+    let metering = Arc::new(Metering::new(&spec.limits, engines.ticker(), engines.turns()));
     let ground = Ground { engines: Arc::clone(engines), code, surroundings, metering };
     let streams = Streams { stdin, stdout, stderr, tty };
     let (termination, kill) = (Termination::default(), CancellationToken::new());

@@ -4,6 +4,7 @@
 pub(crate) mod cpu;
 pub(crate) mod epoch;
 pub(crate) mod memory;
+pub(crate) mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use cpu::Cpu;
 use epoch::Ticker;
 use memory::Memory;
+use turns::Turns;
 
 pub(crate) use cpu::{Metered, PollCount, yield_at_ticks};
 pub use memory::MemoryInUse;
@@ -23,6 +25,8 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// Thousandths of a CPU: 250 is a quarter of one. At least 1.
     pub cpu_millis: Option<u32>,
+    /// What the guest has of the CPU where others compete with it, beside theirs; `None` is 1024.
+    pub cpu_shares: Option<u32>,
 }
 
 /// What one guest uses, counted over all its tasks and stores.
@@ -30,11 +34,13 @@ pub(crate) struct Metering {
     cpu: Cpu,
     memory: Arc<Memory>,
     ticker: Arc<Ticker>,
+    turns: Arc<Turns>,
 }
 
 impl Metering {
-    pub(crate) fn new(limits: &Limits, ticker: Arc<Ticker>) -> Self {
-        Self { cpu: Cpu::new(limits.cpu_millis), memory: Arc::new(Memory::new(limits.memory_bytes)), ticker }
+    pub(crate) fn new(limits: &Limits, ticker: Arc<Ticker>, turns: Arc<Turns>) -> Self {
+        let cpu = Cpu::new(limits.cpu_millis, limits.cpu_shares);
+        Self { cpu, memory: Arc::new(Memory::new(limits.memory_bytes)), ticker, turns }
     }
 
     /// From now on these are the limits.
@@ -44,6 +50,7 @@ impl Metering {
     pub(crate) fn set_limits(&self, limits: &Limits) -> Result<(), MemoryInUse> {
         self.memory.set_limit(limits.memory_bytes)?;
         self.cpu.set_limit(limits.cpu_millis);
+        self.cpu.share().set(limits.cpu_shares);
         Ok(())
     }
 

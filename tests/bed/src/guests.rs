@@ -127,7 +127,11 @@ pub fn build_wat(out: &Path) -> Result<Vec<Built>> {
     Ok(built)
 }
 
-fn packed(out: &Path, reference: &str, wasm: &[u8]) -> Result<Built> {
+/// Writes one guest into `out`, as the image `reference`.
+///
+/// # Errors
+/// When it is no wasm, or the layout cannot be written.
+pub fn packed(out: &Path, reference: &str, wasm: &[u8]) -> Result<Built> {
     fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
     let name = Reference::parse(reference).with_context(|| format!("read the reference {reference}"))?;
     let artifact = pack::artifact(wasm).with_context(|| format!("pack {reference}"))?;

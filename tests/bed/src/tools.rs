@@ -12,9 +12,11 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cache;
 
 /// The version of `oras` that the tests are written for.
-const ORAS: GoTool = GoTool { name: "oras", package: "oras.land/oras/cmd/oras", version: "v1.3.6" };
+const ORAS: GoTool =
+    GoTool { name: "oras", module: "oras.land/oras", package: "oras.land/oras/cmd/oras", version: "v1.3.6" };
 /// The version of `kwok` that figures are given for.
-const KWOK: GoTool = GoTool { name: "kwok", package: "sigs.k8s.io/kwok/cmd/kwok", version: "v0.8.0" };
+const KWOK: GoTool =
+    GoTool { name: "kwok", module: "sigs.k8s.io/kwok", package: "sigs.k8s.io/kwok/cmd/kwok", version: "v0.8.0" };
 
 /// The version of `wkg` that the tests are written for.
 const WKG: CargoTool = CargoTool { name: "wkg", package: "wkg", version: "0.16.1" };
@@ -48,6 +50,25 @@ pub fn kwok() -> Result<PathBuf> {
     KWOK.installed()
 }
 
+/// What `kwok` does to nodes and pods in its fast setting: the files that come with its module.
+///
+/// # Errors
+/// When Go is missing or the module cannot be fetched.
+pub fn kwok_stages() -> Result<Vec<PathBuf>> {
+    let stages = KWOK.module()?.join("kustomize/stage");
+    let mut files = Vec::new();
+    for of in ["node/fast", "node/heartbeat-with-lease", "pod/fast"] {
+        let directory = stages.join(of);
+        let entries = std::fs::read_dir(&directory).with_context(|| format!("reading {}", directory.display()))?;
+        let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
+        let is_stage = |path: &PathBuf| {
+            path.extension().is_some_and(|extension| extension == "yaml") && !path.ends_with("kustomization.yaml")
+        };
+        files.extend(paths.into_iter().filter(is_stage));
+    }
+    Ok(files)
+}
+
 /// The path of `wkg`, the same way: cargo builds it, in five to ten minutes of two cores.
 ///
 /// # Errors
@@ -68,6 +89,7 @@ pub fn wasmtime() -> Result<PathBuf> {
 /// A program that Go builds from its module, by version.
 struct GoTool {
     name: &'static str,
+    module: &'static str,
     package: &'static str,
     version: &'static str,
 }
@@ -121,6 +143,18 @@ impl CargoTool {
 impl GoTool {
     fn installed(&self) -> Result<PathBuf> {
         installed(&format!("{}-{}", self.name, self.version), self.name, |into| self.build(into))
+    }
+
+    /// Where Go keeps the sources of the module, fetched first where it has none.
+    fn module(&self) -> Result<PathBuf> {
+        let name = format!("{}@{}", self.module, self.version);
+        let mut command = Command::new("go");
+        command.args(["mod", "download", "-json", &name]).env("GOTOOLCHAIN", "local").current_dir(env::temp_dir());
+        let output = command.stdin(Stdio::null()).output().context("running `go mod download`")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "`go mod download {name}` ended with {}: {said}", output.status);
+        let told: serde_json::Value = serde_json::from_str(&said).context("reading what `go mod download` says")?;
+        told["Dir"].as_str().map(PathBuf::from).with_context(|| format!("Go does not say where it keeps {name}"))
     }
 
     fn build(&self, into: &Path) -> Result<()> {

@@ -214,7 +214,7 @@ impl Turn {
 }
 
 /// What wrk writes as `1.23ms`, `456.00us` or `1.02s`.
-fn milliseconds(text: &str) -> Result<f64> {
+pub(super) fn milliseconds(text: &str) -> Result<f64> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
     let number: f64 = text.trim_end_matches(unit).parse().with_context(|| format!("{text:?} is no time"))?;
     let factor = match unit {

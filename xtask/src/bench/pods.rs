@@ -198,10 +198,12 @@ spec:
 }
 
 fn start_kwok(binary: &Path, control_plane: &ControlPlane, dir: &Path) -> Result<Running> {
+    let stages = tools::kwok_stages()?;
     let log_path = dir.join("kwok.log");
     let log = File::create(&log_path).with_context(|| format!("creating {}", log_path.display()))?;
     let child: Child = Command::new(binary)
         .arg(format!("--kubeconfig={}", control_plane.kubeconfig().display()))
+        .args(stages.iter().map(|file| format!("--config={}", file.display())))
         .args(["--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake"])
         .args(["--cidr=10.250.0.0/16", "--node-ip=127.0.0.1", "--node-lease-duration-seconds=40"])
         .stdin(Stdio::null())

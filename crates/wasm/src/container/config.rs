@@ -200,6 +200,7 @@ impl Resources {
         Limits {
             memory_bytes: u64::try_from(self.memory_limit_in_bytes).ok().filter(|&bytes| bytes > 0),
             cpu_millis: (self.cpu_quota > 0).then_some(millis.max(1)),
+            cpu_shares: u32::try_from(self.cpu_shares).ok().filter(|&shares| shares > 0),
         }
     }
 }
@@ -302,11 +303,12 @@ mod tests {
     #[test]
     fn cgroup_words_become_limits() {
         let limits = |cpu_quota, cpu_period, memory_limit_in_bytes| {
-            Resources { cpu_quota, cpu_period, memory_limit_in_bytes, cpu_shares: 2 }.limits()
+            Resources { cpu_quota, cpu_period, memory_limit_in_bytes, cpu_shares: 0 }.limits()
         };
         assert_eq!(limits(0, 0, 0), Limits::default());
         assert_eq!(limits(-1, 100_000, -1), Limits::default());
-        assert_eq!(limits(25_000, 100_000, 64 << 20), Limits { cpu_millis: Some(250), memory_bytes: Some(64 << 20) });
+        let quarter = Limits { cpu_millis: Some(250), memory_bytes: Some(64 << 20), cpu_shares: None };
+        assert_eq!(limits(25_000, 100_000, 64 << 20), quarter);
         assert_eq!(limits(1, 100_000, 0).cpu_millis, Some(1));
         assert_eq!(limits(i64::MAX, 1, 0).cpu_millis, Some(u32::MAX));
     }
@@ -316,7 +318,7 @@ mod tests {
         let now = Resources { cpu_period: 100_000, cpu_quota: 50_000, cpu_shares: 2, memory_limit_in_bytes: 1 << 20 };
         assert_eq!(now.changed(Resources::default()), now);
         let changed = now.changed(Resources { cpu_quota: -1, memory_limit_in_bytes: 2 << 20, ..Resources::default() });
-        assert_eq!(changed.limits(), Limits { cpu_millis: None, memory_bytes: Some(2 << 20) });
+        assert_eq!(changed.limits(), Limits { cpu_millis: None, memory_bytes: Some(2 << 20), cpu_shares: Some(2) });
         assert_eq!((changed.cpu_period, changed.cpu_shares), (100_000, 2));
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The clock is the thread's CPU time around each poll, so that waiting costs nothing and host calls count. A limited
 //! guest has a token bucket filled every [`PERIOD`], as the kernel's CFS quota does; while it is empty the guest is
-//! not polled. What one slice overdraws is paid back from the following periods.
+//! not polled. What one slice overdraws is paid back from the following periods. Who has used a whole slice has a turn
+//! first ([`super::turns`]), so that guests that compete share the CPU as they requested it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,11 +19,13 @@ use tokio::time::{Instant, Sleep};
 use wasmtime::{Store, UpdateDeadline};
 
 use super::Metering;
+use super::turns::{Share, Turn};
 
 /// How often a limited guest's bucket is filled, and the longest it takes until a new limit is felt.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// A slice of this length has kept a thread from its sockets and timers, and lets it look at them before the next one.
+/// A slice of this length has kept a thread from others, and from its sockets and timers. Before the next one others have
+/// their turn, and the thread looks at those.
 const LONG_SLICE: Duration = Duration::from_millis(2);
 
 /// What one guest's tasks used together, and may use.
@@ -31,6 +34,7 @@ pub(crate) struct Cpu {
     /// Thousandths of a CPU, 0 for no limit. Looked at before the bucket, which an unlimited guest never locks.
     millis: AtomicU32,
     bucket: Mutex<Bucket>,
+    share: Share,
 }
 
 /// CPU time a guest may still use in this period. Below zero it has a debt.
@@ -42,10 +46,10 @@ struct Bucket {
 }
 
 impl Cpu {
-    pub(crate) fn new(millis: Option<u32>) -> Self {
+    pub(crate) fn new(millis: Option<u32>, shares: Option<u32>) -> Self {
         let millis = millis.map_or(0, |millis| millis.max(1));
         let bucket = Mutex::new(Bucket::new(millis, Instant::now()));
-        Self { used_nanos: AtomicU64::new(0), millis: AtomicU32::new(millis), bucket }
+        Self { used_nanos: AtomicU64::new(0), millis: AtomicU32::new(millis), bucket, share: Share::new(shares) }
     }
 
     /// From now on this is the limit. What was used beyond the old one is still paid back.
@@ -57,6 +61,10 @@ impl Cpu {
         } else {
             bucket.set_limit(millis);
         }
+    }
+
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
     }
 
     fn is_limited(&self) -> bool {
@@ -74,6 +82,7 @@ impl Cpu {
     fn charge(&self, used: Duration) {
         let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
         self.used_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.share.charge(nanos);
         if self.is_limited() {
             let mut bucket = self.bucket();
             bucket.left = bucket.left.saturating_sub(i64::try_from(nanos).unwrap_or(i64::MAX));
@@ -126,8 +135,8 @@ pub(crate) struct Metered<F> {
     metering: Arc<Metering>,
     polls: PollCount,
     parked: Option<Pin<Box<Sleep>>>,
-    /// Ends once the thread has looked at its sockets and timers.
-    makes_way: Option<BoxFuture<'static, ()>>,
+    /// After a long slice, what leads to the next one.
+    next_slice: Option<BoxFuture<'static, Turn>>,
 }
 
 /// Counts the polls of one task, so that its stores can tell a new slice from an old one.
@@ -136,7 +145,7 @@ pub(crate) struct PollCount(Arc<AtomicU64>);
 
 impl<F: Future> Metered<F> {
     pub(crate) fn new(metering: Arc<Metering>, polls: PollCount, run: F) -> Self {
-        Self { run: Box::pin(run), metering, polls, parked: None, makes_way: None }
+        Self { run: Box::pin(run), metering, polls, parked: None, next_slice: None }
     }
 }
 
@@ -145,10 +154,6 @@ impl<F: Future> Future for Metered<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        if let Some(makes_way) = &mut this.makes_way {
-            std::task::ready!(makes_way.as_mut().poll(context));
-            this.makes_way = None;
-        }
         loop {
             if let Some(parked) = &mut this.parked {
                 std::task::ready!(parked.as_mut().poll(context));
@@ -162,6 +167,14 @@ impl<F: Future> Future for Metered<F> {
                 None => break,
             }
         }
+        let _turn = match &mut this.next_slice {
+            Some(next_slice) => {
+                let turn = std::task::ready!(next_slice.as_mut().poll(context));
+                this.next_slice = None;
+                Some(turn)
+            }
+            None => None,
+        };
         this.polls.0.fetch_add(1, Ordering::Relaxed);
         let polling = this.metering.ticker.polling();
         let before = thread_cpu_time();
@@ -170,10 +183,17 @@ impl<F: Future> Future for Metered<F> {
         this.metering.cpu.charge(used);
         drop(polling);
         if used > LONG_SLICE {
-            this.makes_way = Some(tokio::task::yield_now().boxed());
+            this.next_slice = Some(next_slice(Arc::clone(&this.metering)).boxed());
         }
         result
     }
+}
+
+async fn next_slice(metering: Arc<Metering>) -> Turn {
+    let turn = Turn::take(&metering.turns, metering.cpu.share()).await;
+    // Last: whoever is told that it is their turn would else run before the thread looks at anything.
+    tokio::task::yield_now().await;
+    turn
 }
 
 fn thread_cpu_time() -> Duration {
@@ -238,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_limit_comes_and_goes() {
-        let cpu = Cpu::new(None);
+        let cpu = Cpu::new(None, None);
         cpu.charge(Duration::from_secs(1));
         assert_eq!(cpu.throttled_until(Instant::now()), None);
         cpu.set_limit(Some(100));

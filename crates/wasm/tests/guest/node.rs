@@ -26,6 +26,13 @@ pub(crate) static ENGINES: LazyLock<Arc<Engines>> = LazyLock::new(|| {
     Engines::new(options).expect("the engines are built")
 });
 
+/// Engines of a test's own, whose guests have one thread.
+pub(crate) fn one_thread() -> Arc<Engines> {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm-guests");
+    let options = EngineOptions { worker_threads: Some(1), ..EngineOptions::new(cache, compiler()) };
+    Engines::new(options).expect("the engines are built")
+}
+
 /// The process that compiles.
 pub(crate) fn compiler() -> CompilerProgram {
     CompilerProgram { program: env!("CARGO_BIN_EXE_compile-worker").into(), args: Vec::new() }
@@ -65,6 +72,7 @@ pub(crate) fn free_port(address: IpAddr) -> u16 {
 /// A guest to be, and the ends of its streams.
 pub(crate) struct Setup {
     pub(crate) spec: GuestSpec,
+    engines: Arc<Engines>,
     stdout: mpsc::Receiver<Bytes>,
     stderr: mpsc::Receiver<Bytes>,
 }
@@ -85,7 +93,12 @@ pub(crate) struct Finished {
 
 impl Setup {
     pub(crate) async fn of(wasm: &[u8]) -> Self {
-        let code = compile(wasm).await.expect("the guest compiles");
+        Self::on(&ENGINES, wasm).await
+    }
+
+    pub(crate) async fn on(engines: &Arc<Engines>, wasm: &[u8]) -> Self {
+        let (_dir, path) = file(wasm);
+        let code = engines.code(&path, &digest(wasm)).await.expect("the guest compiles");
         let (stdout_sink, stdout) = mpsc::channel(16);
         let (stderr_sink, stderr) = mpsc::channel(16);
         let spec = GuestSpec {
@@ -105,7 +118,7 @@ impl Setup {
             pairs: wasm::keyvalue::Memory::default(),
             application: None,
         };
-        Self { spec, stdout, stderr }
+        Self { spec, engines: Arc::clone(engines), stdout, stderr }
     }
 
     pub(crate) fn with(mut self, change: impl FnOnce(&mut GuestSpec)) -> Self {
@@ -114,7 +127,7 @@ impl Setup {
     }
 
     pub(crate) fn try_start(self) -> Result<Running, StartError> {
-        let guest = start(&ENGINES, self.spec)?;
+        let guest = start(&self.engines, self.spec)?;
         Ok(Running { guest, stdout: self.stdout, stderr: self.stderr })
     }
 
