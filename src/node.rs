@@ -110,6 +110,7 @@ async fn connect_runtime(
                 node_address: *host_ips.first().context("this machine has no address for pods; --node-ip gives one")?,
                 pod_addresses: pod_addresses(config),
             };
+            wasm::raise_walls();
             let runtime = assemble::open_runtime(place).await?;
             let client =
                 cri::Client::with_request_timeout(cri::in_memory(runtime.routes()), config.runtime_request_timeout);

@@ -52,6 +52,7 @@ pub(crate) fn run(args: RuntimeArgs) -> anyhow::Result<ExitCode> {
             node_address: args.node_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             pod_addresses: wasm::PodAddressMode::Auto,
         };
+        wasm::raise_walls();
         let runtime = assemble::open_runtime(place).await?;
         tracing::info!(socket = %args.listen.display(), "serving CRI");
         let mut stop = StopSignals::listen()?;

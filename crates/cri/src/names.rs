@@ -32,6 +32,8 @@ pub const POD_TERMINATION_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGra
 /// Annotation of pods: how many requests one instance of an HTTP guest may answer, one after the other. Unless it is
 /// there, each request has an instance of its own.
 pub const HTTP_REQUESTS_PER_INSTANCE: &str = "wasklet.dev/http-requests-per-instance";
+/// In the info of a runtime's status: how many pods fit, as far as the runtime's process is concerned.
+pub const PODS_AT_MOST: &str = "podsAtMost";
 
 /// Labels or annotations as CRI carries them.
 pub type Map = BTreeMap<String, String>;

@@ -43,7 +43,7 @@ pub struct Input {
     pub machine: Machine,
     /// What the runtime answered last.
     pub runtime: Runtime,
-    /// How many pods fit.
+    /// How many pods there may be, if the runtime has room for as many.
     pub max_pods: u32,
     /// How many images the status names; `None` is all.
     pub max_images: Option<usize>,
@@ -99,6 +99,8 @@ pub struct RuntimeAnswer {
     pub handlers: Vec<String>,
     /// The images it has.
     pub images: Vec<Image>,
+    /// How many pods fit into its process; `None` where it does not say.
+    pub pods_at_most: Option<u32>,
 }
 
 /// One condition of the runtime.

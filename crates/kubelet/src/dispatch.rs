@@ -242,9 +242,8 @@ impl Dispatcher {
 
     /// A static pod is gone: who waits for its name has it now.
     fn take_up_successor(&mut self, name: &PodName) {
-        for (uid, row) in self.shared.tables.desired.all() {
-            let waits = row.origin.is_static() && !self.workers.contains_key(&uid);
-            if waits && mirror::name_of(&row.object) == *name {
+        for (uid, row) in self.shared.tables.desired.those(|row| row.origin.is_static()) {
+            if !self.workers.contains_key(&uid) && mirror::name_of(&row.object) == *name {
                 self.take_up(row.origin, &uid, &row.object);
             }
         }

@@ -156,17 +156,17 @@ impl Keeper {
     /// The static pods by name. One that still ends comes before the one that waits for its name.
     fn static_pods(&self) -> BTreeMap<PodName, StaticPod> {
         let mut pods = BTreeMap::new();
-        for (uid, row) in self.tables.desired.all() {
+        // This is looked at with every change of any pod, and most nodes have few static ones.
+        for (uid, row) in self.tables.desired.those(|row| row.origin.is_static()) {
             let name = mirror::name_of(&row.object);
             // Of two that want one name, the one that has it.
             let has_it = self.tables.observed.get(&uid).is_some();
-            if row.origin.is_static() && (has_it || !pods.contains_key(&name)) {
+            if has_it || !pods.contains_key(&name) {
                 pods.insert(name, StaticPod::Wanted(Arc::clone(&row.object)));
             }
         }
-        for (uid, row) in self.tables.observed.all() {
-            let ends = row.stage != Stage::Released && self.tables.desired.get(&uid).is_none();
-            if row.origin.is_static() && ends {
+        for (uid, row) in self.tables.observed.those(|row| row.origin.is_static() && row.stage != Stage::Released) {
+            if self.tables.desired.get(&uid).is_none() {
                 pods.insert(mirror::name_of(&row.object), StaticPod::Ending);
             }
         }

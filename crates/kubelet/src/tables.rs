@@ -98,8 +98,14 @@ impl<T> Table<T> {
 
     /// All rows, in no order.
     pub fn all(&self) -> Vec<(PodUid, Arc<T>)> {
+        self.those(|_| true)
+    }
+
+    /// The rows that `is_wanted`, in no order.
+    pub fn those(&self, is_wanted: impl Fn(&T) -> bool) -> Vec<(PodUid, Arc<T>)> {
         let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
-        rows.iter().map(|(uid, row)| (uid.clone(), Arc::clone(row))).collect()
+        let wanted = rows.iter().filter(|(_, row)| is_wanted(row));
+        wanted.map(|(uid, row)| (uid.clone(), Arc::clone(row))).collect()
     }
 
     /// How many rows there are.

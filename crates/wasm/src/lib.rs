@@ -10,6 +10,7 @@
 //! | addresses and ports of pods | [`address`], [`route`], [`host_port`] |
 //! | images, in CRI's words | [`images`] |
 //! | Spin applications | [`spin`] |
+//! | how many pods fit | `walls` |
 //! | guests | [`engine`], [`code`], [`guest`], [`limits`], [`wasi`], [`keyvalue`] |
 
 pub mod address;
@@ -30,6 +31,7 @@ pub mod runtime;
 mod sandbox;
 pub mod service;
 pub mod spin;
+mod walls;
 pub mod wasi;
 
 pub use code::{CompilerProgram, compile_worker};
@@ -37,3 +39,4 @@ pub use container::mounts::MountError;
 pub use runtime::{DiscardError, Runtime, RuntimeError, RuntimeOptions, discard_code};
 pub use sandbox::network::{NetworkError, PodAddressMode};
 pub use service::error::ServiceError;
+pub use walls::raise as raise_walls;

@@ -1,11 +1,13 @@
 //! Which sandboxes and containers there are.
 //!
-//! In come those that were made, out they come by id, by the beginning of an id, or all. A container is in here only as
-//! long as its sandbox is, so that none is ever left over. Not here: what state they are in; they know themselves.
+//! In come those that were made, out they come by id, by the beginning of an id, by pod, or all. A container is in here
+//! only as long as its sandbox is, so that none is ever left over. Not here: what state they are in; they know themselves.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::ops::Bound;
 use std::sync::Arc;
+
+use cri::names::{Map, POD_UID};
 
 use crate::container::Container;
 use crate::id::{ContainerId, SandboxId};
@@ -18,6 +20,15 @@ pub(crate) struct Registry {
     sandboxes: BTreeMap<SandboxId, Entry>,
     containers: BTreeMap<ContainerId, Arc<Container>>,
     sandbox_names: BTreeMap<String, SandboxId>,
+    /// Those that carry a pod's UID, by it: a kubelet asks for one pod's far more often than for all.
+    pods: BTreeMap<String, OfPod>,
+}
+
+/// The ids of what carries one pod's UID.
+#[derive(Default)]
+struct OfPod {
+    sandboxes: BTreeSet<SandboxId>,
+    containers: BTreeSet<ContainerId>,
 }
 
 struct Entry {
@@ -34,6 +45,9 @@ impl Registry {
             }
             btree_map::Entry::Vacant(free) => {
                 free.insert(sandbox.id.clone());
+                if let Some(uid) = sandbox.spec.labels.get(POD_UID) {
+                    self.pods.entry(uid.clone()).or_default().sandboxes.insert(sandbox.id.clone());
+                }
                 self.sandboxes.insert(sandbox.id.clone(), Entry { sandbox, containers: BTreeMap::new() });
                 Ok(())
             }
@@ -52,6 +66,9 @@ impl Registry {
             return Err(ServiceError::NameTaken { name: format!("{name}_{attempt}"), id: other.id.to_string() });
         }
         entry.containers.insert(container.id.clone(), Arc::clone(&container));
+        if let Some(uid) = container.spec.labels.get(POD_UID) {
+            self.pods.entry(uid.clone()).or_default().containers.insert(container.id.clone());
+        }
         self.containers.insert(container.id.clone(), container);
         Ok(())
     }
@@ -62,6 +79,7 @@ impl Registry {
         if let Some(entry) = self.sandboxes.get_mut(&container.sandbox_id) {
             entry.containers.remove(&container.id);
         }
+        self.forget_of_pod(&container.spec.labels, |of_pod| of_pod.containers.remove(&container.id));
     }
 
     /// Forgets a sandbox that has no containers any more.
@@ -71,7 +89,18 @@ impl Registry {
             _ => {
                 self.sandboxes.remove(&sandbox.id);
                 self.sandbox_names.remove(&sandbox.spec.unique_name());
+                self.forget_of_pod(&sandbox.spec.labels, |of_pod| of_pod.sandboxes.remove(&sandbox.id));
                 Ok(())
+            }
+        }
+    }
+
+    fn forget_of_pod(&mut self, labels: &Map, forget: impl FnOnce(&mut OfPod) -> bool) {
+        let Some(uid) = labels.get(POD_UID) else { return };
+        if let Some(of_pod) = self.pods.get_mut(uid) {
+            forget(of_pod);
+            if of_pod.sandboxes.is_empty() && of_pod.containers.is_empty() {
+                self.pods.remove(uid);
             }
         }
     }
@@ -98,6 +127,20 @@ impl Registry {
 
     pub(crate) fn containers(&self) -> Vec<Arc<Container>> {
         self.containers.values().cloned().collect()
+    }
+
+    /// Those that may carry all of these labels: of one pod if they name one, else all.
+    pub(crate) fn sandboxes_with(&self, labels: &Map) -> Vec<Arc<Sandbox>> {
+        let Some(uid) = labels.get(POD_UID) else { return self.sandboxes() };
+        let ids = self.pods.get(uid).into_iter().flat_map(|of_pod| &of_pod.sandboxes);
+        ids.filter_map(|id| self.sandboxes.get(id)).map(|entry| Arc::clone(&entry.sandbox)).collect()
+    }
+
+    /// The same of containers.
+    pub(crate) fn containers_with(&self, labels: &Map) -> Vec<Arc<Container>> {
+        let Some(uid) = labels.get(POD_UID) else { return self.containers() };
+        let ids = self.pods.get(uid).into_iter().flat_map(|of_pod| &of_pod.containers);
+        ids.filter_map(|id| self.containers.get(id)).cloned().collect()
     }
 
     pub(crate) fn containers_of(&self, sandbox: &SandboxId) -> Vec<Arc<Container>> {

@@ -38,7 +38,7 @@ struct Condition {
 #[must_use]
 pub fn status(input: &Input, previous: Option<&NodeStatus>, now: Timestamp) -> NodeStatus {
     let mut next = previous.cloned().unwrap_or_default();
-    let (capacity, allocatable) = resources(input);
+    let (capacity, allocatable) = resources(input, pods(input, previous));
     next.capacity.get_or_insert_default().extend(capacity);
     // What an operator says that the machine has besides is pods' to take, as on a stock node.
     let listed = next.capacity.iter().flatten().filter(|(name, _)| is_extended_resource(name));
@@ -64,13 +64,25 @@ pub fn status(input: &Input, previous: Option<&NodeStatus>, now: Timestamp) -> N
     next
 }
 
+/// How many pods fit. A runtime that does not answer has as much room as it said last.
+fn pods(input: &Input, previous: Option<&NodeStatus>) -> u32 {
+    let said = match &input.runtime {
+        Runtime::Answered(runtime) => runtime.pods_at_most,
+        Runtime::Unreachable { .. } => {
+            let known = previous.and_then(|status| status.capacity.as_ref()?.get("pods"));
+            known.and_then(|pods| pods.0.parse().ok())
+        }
+    };
+    said.map_or(input.max_pods, |pods| pods.min(input.max_pods))
+}
+
 /// Capacity and allocatable.
-fn resources(input: &Input) -> (BTreeMap<String, Quantity>, BTreeMap<String, Quantity>) {
+fn resources(input: &Input, pods: u32) -> (BTreeMap<String, Quantity>, BTreeMap<String, Quantity>) {
     let (machine, reserved, eviction) = (&input.machine, &input.reserved, &input.hard_eviction);
     let cpu = Amount::units(machine.cpu_cores.into());
     let memory = Amount::units(machine.memory_bytes);
     let storage = Amount::units(machine.ephemeral_storage_bytes);
-    let pods = Amount::units(input.max_pods.into());
+    let pods = Amount::units(pods.into());
     let free_memory = memory.minus(reserved.memory).minus(eviction.memory_available.of(memory));
     let free_storage = storage.minus(reserved.ephemeral_storage).minus(eviction.nodefs_available.of(storage));
     let map = |cpu: Amount, memory: Amount, storage: Amount| {

@@ -62,6 +62,24 @@ fn answer(input: &mut Input) -> &mut RuntimeAnswer {
 }
 
 #[test]
+fn there_are_no_more_pods_than_the_runtime_has_room_for() {
+    let pods = |input: &Input, previous: Option<&NodeStatus>| {
+        let status = status(input, previous, at(0));
+        assert_eq!(status.capacity.as_ref().unwrap()["pods"], status.allocatable.as_ref().unwrap()["pods"]);
+        (status.capacity.clone().unwrap()["pods"].0.clone(), status)
+    };
+    let mut input = input();
+    answer(&mut input).pods_at_most = Some(5_000);
+    assert_eq!(pods(&input, None).0, "110");
+    answer(&mut input).pods_at_most = Some(64);
+    let (said, before) = pods(&input, None);
+    assert_eq!(said, "64");
+    input.runtime = Runtime::Unreachable { message: "gone".to_owned() };
+    assert_eq!(pods(&input, Some(&before)).0, "64", "its process is as it was, or will be");
+    assert_eq!(pods(&input, None).0, "110");
+}
+
+#[test]
 fn a_new_node_says_what_it_is() {
     let node = serde_json::to_value(desired_node(&input(), at(0))).unwrap();
     assert_eq!(

@@ -41,7 +41,7 @@ impl RuntimeView {
 
     async fn ask(&self) -> Result<RuntimeAnswer, cri::CallError> {
         let (version, status, images) =
-            tokio::try_join!(self.client.version(), self.client.status(false), self.client.list_images(None))?;
+            tokio::try_join!(self.client.version(), self.client.status(true), self.client.list_images(None))?;
         let conditions = status.status.map(|status| status.conditions).unwrap_or_default();
         let conditions = conditions.into_iter().map(|condition| RuntimeCondition {
             kind: condition.r#type,
@@ -53,7 +53,10 @@ impl RuntimeView {
             names: image.repo_digests.into_iter().chain(image.repo_tags).collect(),
             size_bytes: image.size,
         });
+        // A runtime of another kind says nothing of it.
+        let pods_at_most = status.info.get(cri::names::PODS_AT_MOST).and_then(|pods| pods.parse().ok());
         Ok(RuntimeAnswer {
+            pods_at_most,
             name: version.runtime_name,
             version: version.runtime_version,
             conditions: conditions.collect(),

@@ -135,7 +135,9 @@ pub(crate) struct Metered<F> {
     metering: Arc<Metering>,
     polls: PollCount,
     parked: Option<Pin<Box<Sleep>>>,
-    /// After a long slice, what leads to the next one.
+    /// The last slice was a long one.
+    needs_turn: bool,
+    /// What leads to the next slice then.
     next_slice: Option<BoxFuture<'static, Turn>>,
 }
 
@@ -145,7 +147,7 @@ pub(crate) struct PollCount(Arc<AtomicU64>);
 
 impl<F: Future> Metered<F> {
     pub(crate) fn new(metering: Arc<Metering>, polls: PollCount, run: F) -> Self {
-        Self { run: Box::pin(run), metering, polls, parked: None, next_slice: None }
+        Self { run: Box::pin(run), metering, polls, parked: None, needs_turn: false, next_slice: None }
     }
 }
 
@@ -163,11 +165,19 @@ impl<F: Future> Future for Metered<F> {
             // Nor does it sleep through a change of its limit, however long its debt.
             let now = Instant::now();
             match this.metering.cpu.throttled_until(now) {
-                Some(until) => this.parked = Some(Box::pin(tokio::time::sleep_until(until.min(now + PERIOD)))),
+                Some(until) => {
+                    // Asleep it has no use for its turn.
+                    this.next_slice = None;
+                    this.parked = Some(Box::pin(tokio::time::sleep_until(until.min(now + PERIOD))));
+                }
                 None => break,
             }
         }
-        let _turn = match &mut this.next_slice {
+        if this.needs_turn && this.next_slice.is_none() {
+            let turn = Turn::ask(&this.metering.turns, this.metering.cpu.share(), context.waker());
+            this.next_slice = Some(next_slice(turn).boxed());
+        }
+        let turn = match &mut this.next_slice {
             Some(next_slice) => {
                 let turn = std::task::ready!(next_slice.as_mut().poll(context));
                 this.next_slice = None;
@@ -182,15 +192,19 @@ impl<F: Future> Future for Metered<F> {
         let used = thread_cpu_time().saturating_sub(before);
         this.metering.cpu.charge(used);
         drop(polling);
-        if used > LONG_SLICE {
-            this.next_slice = Some(next_slice(Arc::clone(&this.metering)).boxed());
+        this.needs_turn = used > LONG_SLICE;
+        if let Some(mut turn) = turn
+            && this.needs_turn
+        {
+            turn.ask_again(this.metering.cpu.share(), context.waker());
+            this.next_slice = Some(next_slice(turn).boxed());
         }
         result
     }
 }
 
-async fn next_slice(metering: Arc<Metering>) -> Turn {
-    let turn = Turn::take(&metering.turns, metering.cpu.share()).await;
+async fn next_slice(turn: Turn) -> Turn {
+    turn.begun().await;
     // Last: whoever is told that it is their turn would else run before the thread looks at anything.
     tokio::task::yield_now().await;
     turn

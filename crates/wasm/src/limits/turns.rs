@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 /// Shares of a container that says nothing of them, the kernel's default; as many are one CPU.
 const DEFAULT_SHARES: u32 = 1024;
@@ -44,6 +44,17 @@ impl Turns {
         Arc::new(Self(Mutex::new(Queue::new(threads))))
     }
 
+    fn ask(&self, share: &Share, had: Option<Place>, waker: &Waker) -> Place {
+        let mut queue = self.queue();
+        let due = share.virtual_time.fetch_max(queue.floor, Ordering::Relaxed).max(queue.floor);
+        let (place, first) = queue.ask(due, had, waker.clone());
+        drop(queue);
+        if let Some(first) = first {
+            first.wake();
+        }
+        place
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue<Waker>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,41 +81,36 @@ impl Share {
 /// A turn, or a place in the queue for one. It is given back when this is dropped.
 pub(crate) struct Turn {
     turns: Arc<Turns>,
-    place: Option<Place>,
+    place: Place,
 }
 
 impl Turn {
-    /// Waits for one.
-    pub(crate) async fn take(turns: &Arc<Turns>, share: &Share) -> Self {
-        let mut turn = Self { turns: Arc::clone(turns), place: None };
-        std::future::poll_fn(|context| turn.poll(share, context)).await;
-        turn
+    /// Asks for a turn.
+    pub(crate) fn ask(turns: &Arc<Turns>, share: &Share, waker: &Waker) -> Self {
+        Self { turns: Arc::clone(turns), place: turns.ask(share, None, waker) }
     }
 
-    fn poll(&mut self, share: &Share, context: &Context<'_>) -> Poll<()> {
-        let mut queue = self.turns.queue();
-        match self.place {
-            None => {
-                let due = share.virtual_time.fetch_max(queue.floor, Ordering::Relaxed).max(queue.floor);
-                let place = queue.arrive(due, || context.waker().clone());
-                self.place = Some(place);
-                if queue.waiting.contains_key(&place) { Poll::Pending } else { Poll::Ready(()) }
+    /// Gives the turn back and asks for another, for which it is not passed over by those that have had more.
+    pub(crate) fn ask_again(&mut self, share: &Share, waker: &Waker) {
+        self.place = self.turns.ask(share, Some(self.place), waker);
+    }
+
+    /// Resolves once it is there.
+    pub(crate) async fn begun(&self) {
+        std::future::poll_fn(|context| match self.turns.queue().waiting.get_mut(&self.place) {
+            Some(waker) => {
+                waker.clone_from(context.waker());
+                Poll::Pending
             }
-            Some(place) => match queue.waiting.get_mut(&place) {
-                Some(waker) => {
-                    waker.clone_from(context.waker());
-                    Poll::Pending
-                }
-                None => Poll::Ready(()),
-            },
-        }
+            None => Poll::Ready(()),
+        })
+        .await;
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let Some(place) = self.place else { return };
-        let next = self.turns.queue().leave(place);
+        let next = self.turns.queue().leave(self.place);
         if let Some(waker) = next {
             waker.wake();
         }
@@ -116,17 +122,15 @@ impl<W> Queue<W> {
         Self { free: turns.max(1), waiting: BTreeMap::new(), arrivals: 0, floor: 0 }
     }
 
-    /// Somebody's place: they wait there unless a turn is free.
-    fn arrive(&mut self, virtual_time: u64, waker: impl FnOnce() -> W) -> Place {
+    /// A place for somebody, who gives back the turn they had. Whoever is first has a turn then; they are told, unless it is
+    /// the one who asks.
+    fn ask(&mut self, virtual_time: u64, had: Option<Place>, waker: W) -> (Place, Option<W>) {
         let place = (virtual_time, self.arrivals);
         self.arrivals += 1;
-        if self.free > 0 {
-            self.free -= 1;
-            self.floor = self.floor.max(virtual_time);
-        } else {
-            self.waiting.insert(place, waker());
-        }
-        place
+        self.waiting.insert(place, waker);
+        self.free += usize::from(had.is_some());
+        let first = self.grant();
+        (place, first.filter(|(first, _)| *first != place).map(|(_, waker)| waker))
     }
 
     /// Gives up a place. If that was a turn, whoever is next has it now.
@@ -134,44 +138,54 @@ impl<W> Queue<W> {
         if self.waiting.remove(&place).is_some() {
             return None;
         }
-        let Some(((virtual_time, _), waker)) = self.waiting.pop_first() else {
-            self.free += 1;
+        self.free += 1;
+        self.grant().map(|(_, waker)| waker)
+    }
+
+    /// A free turn for whoever is first. Nobody waits while another is free.
+    fn grant(&mut self) -> Option<(Place, W)> {
+        if self.free == 0 {
             return None;
-        };
-        self.floor = self.floor.max(virtual_time);
-        Some(waker)
+        }
+        let (place, waker) = self.waiting.pop_first()?;
+        self.free -= 1;
+        self.floor = self.floor.max(place.0);
+        Some((place, waker))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use futures::FutureExt;
+
     use super::*;
 
     /// Guests that never stop computing, by their shares, on this many threads: the slices that each had of many.
     fn slices(threads: usize, shares: &[u32]) -> Vec<u64> {
         const SLICE: u64 = 5_000_000;
         let guests: Vec<_> = shares.iter().map(|&shares| Share::new(Some(shares))).collect();
-        let mut had = vec![0; shares.len()];
-        let mut queue = Queue::new(threads);
-        let mut running: Vec<(Place, usize)> = Vec::new();
-        let arrive = |queue: &mut Queue<usize>, guest: usize| {
-            let virtual_time = guests[guest].virtual_time.load(Ordering::Relaxed);
-            let place = queue.arrive(virtual_time.max(queue.floor), || guest);
-            (!queue.waiting.contains_key(&place)).then_some((place, guest))
+        let due = |queue: &Queue<usize>, guest: usize| {
+            guests[guest].virtual_time.fetch_max(queue.floor, Ordering::Relaxed).max(queue.floor)
         };
+        let mut queue = Queue::new(threads);
+        let mut places: Vec<Place> = Vec::new();
+        let mut running = VecDeque::new();
         for guest in 0..shares.len() {
-            running.extend(arrive(&mut queue, guest));
+            let (place, _) = queue.ask(due(&queue, guest), None, guest);
+            places.push(place);
+            running.extend((!queue.waiting.contains_key(&place)).then_some(guest));
         }
+        let mut had = vec![0; shares.len()];
         for _ in 0..4096 {
-            let (place, guest) = running.remove(0);
+            let guest = running.pop_front().unwrap();
             had[guest] += 1;
             guests[guest].charge(SLICE);
-            let waiting: Vec<(Place, usize)> = queue.waiting.iter().map(|(place, guest)| (*place, *guest)).collect();
-            if let Some(next) = queue.leave(place) {
-                running.extend(waiting.into_iter().find(|(_, waits)| *waits == next));
-            }
-            running.extend(arrive(&mut queue, guest));
-            assert!(running.len() <= threads);
+            let (place, next) = queue.ask(due(&queue, guest), Some(places[guest]), guest);
+            places[guest] = place;
+            running.push_back(next.unwrap_or(guest));
+            assert_eq!(running.len(), threads);
         }
         had
     }
@@ -194,11 +208,9 @@ mod tests {
     #[test]
     fn who_was_idle_has_saved_up_nothing() {
         let (turns, busy, idle) = (Turns::new(1), Share::new(None), Share::new(None));
-        let context = Context::from_waker(Waker::noop());
         busy.charge(1_000_000_000);
         for share in [&busy, &idle] {
-            let mut turn = Turn { turns: Arc::clone(&turns), place: None };
-            assert!(turn.poll(share, &context).is_ready());
+            assert!(Turn::ask(&turns, share, Waker::noop()).begun().now_or_never().is_some());
         }
         assert_eq!(idle.virtual_time.load(Ordering::Relaxed), 1_000_000_000);
     }
@@ -206,15 +218,14 @@ mod tests {
     #[test]
     fn a_turn_goes_to_the_next_and_a_place_that_is_left_is_nobodys() {
         let (turns, share) = (Turns::new(1), Share::new(None));
-        let context = Context::from_waker(Waker::noop());
-        let place = || Turn { turns: Arc::clone(&turns), place: None };
-        let (mut first, mut second, mut third) = (place(), place(), place());
-        assert!(first.poll(&share, &context).is_ready());
-        assert!(second.poll(&share, &context).is_pending() && third.poll(&share, &context).is_pending());
+        let ask = || Turn::ask(&turns, &share, Waker::noop());
+        let has_begun = |turn: &Turn| turn.begun().now_or_never().is_some();
+        let (first, second, third) = (ask(), ask(), ask());
+        assert_eq!([&first, &second, &third].map(has_begun), [true, false, false]);
         drop(second);
         drop(first);
-        assert!(third.poll(&share, &context).is_ready());
+        assert!(has_begun(&third));
         drop(third);
-        assert!(place().poll(&share, &context).is_ready(), "the turn came back");
+        assert!(has_begun(&ask()), "the turn came back");
     }
 }

@@ -237,7 +237,7 @@ impl Core {
     }
 
     pub(super) fn list_containers(&self, filter: &v1::ContainerFilter) -> Vec<v1::Container> {
-        let containers = self.registry().containers();
+        let containers = self.registry().containers_with(&filter.label_selector);
         let items = containers.iter().map(|container| container.item());
         items
             .filter(|item| {

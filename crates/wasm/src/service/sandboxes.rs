@@ -115,7 +115,7 @@ impl Core {
     }
 
     pub(super) fn list_sandboxes(&self, filter: &v1::PodSandboxFilter) -> Vec<v1::PodSandbox> {
-        let sandboxes = self.registry().sandboxes();
+        let sandboxes = self.registry().sandboxes_with(&filter.label_selector);
         let items = sandboxes.iter().map(|sandbox| sandbox.item());
         items
             .filter(|item| {

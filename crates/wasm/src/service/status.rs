@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use cri::names::PODS_AT_MOST;
 use cri::v1;
 
 use crate::runtime::Core;
 use crate::sandbox::spec::HANDLERS;
 use crate::service::error::ServiceError;
+use crate::walls::Walls;
 
 /// Of the kubelet's side of CRI, which has been this since the beginning.
 const KUBELET_API_VERSION: &str = "0.1.0";
@@ -45,6 +47,7 @@ impl Core {
         if verbose {
             info.insert("compilations".to_owned(), self.engines.compilations().to_string());
             info.insert("pooledHttp".to_owned(), self.engines.is_pooled().to_string());
+            info.insert(PODS_AT_MOST.to_owned(), Walls::now().pods(self.engines.is_pooled()).to_string());
             info.insert("nodeAddress".to_owned(), self.network.node().to_string());
         }
         v1::StatusResponse {
