@@ -7,10 +7,12 @@
 mod expand;
 pub mod field;
 pub mod service;
+mod sub_path;
 #[cfg(test)]
 mod tests;
 
 pub use expand::expand;
+pub use sub_path::{SubPathError, sub_path};
 
 use crate::event::Failure;
 use crate::pod::{ConfigKind, Container, EnvFrom, EnvValue, KeyRef, Pod};

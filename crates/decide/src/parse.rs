@@ -76,7 +76,7 @@ fn read(api: &Arc<api::Pod>) -> Result<Pod, Rejection> {
     let volumes = volume::volumes(spec.volumes.as_deref().unwrap_or_default())?;
     remarks.ignored.extend(volume::limits_that_do_not_hold(&volumes));
     let host_network = spec.host_network.unwrap_or(false);
-    let of_pod = OfPod { volumes: &volumes, host_network, restart_policy: restart_policy(spec)? };
+    let of_pod = OfPod { host_network, restart_policy: restart_policy(spec)? };
     let read_containers = |list, containers: &[api::Container]| container::containers(containers, list, of_pod);
     let init_containers = read_containers(List::Init, spec.init_containers.as_deref().unwrap_or_default())?;
     let containers = read_containers(List::Main, &spec.containers)?;

@@ -14,7 +14,7 @@ mod tests;
 mod volume;
 
 pub use container::{
-    Container, Containers, Mount, Port, Protocol, PullPolicy, ResizePolicy, Role, TerminationMessagePolicy,
+    Container, Containers, Mount, Port, Protocol, PullPolicy, ResizePolicy, Role, SubPath, TerminationMessagePolicy,
 };
 pub use enforced::{CPU_PERIOD_MICROS, Enforced};
 pub use env::{Bound, ConfigKind, EnvFrom, EnvValue, EnvVar, FieldPath, KeyRef, ResourceField, ResourceKind};

@@ -196,7 +196,7 @@ impl Effects {
         let addresses = Addresses { pod_ips: subject.pod_ips.clone(), host_ips: subject.host_ips.clone() };
         let allocatable = *self.allocatable.borrow();
         let environment = container_environment(&self.objects, pod, container, &addresses, &allocatable).await?;
-        let mounts = self.mounts(subject, container, attempt).await?;
+        let mounts = self.mounts(subject, container, attempt, &environment.env).await?;
         let config = messages::container(pod, container, attempt, image, environment, mounts)?;
         let no_logs = |message| Failure::new("CreateContainerConfigError", message);
         self.logs.prepare(&messages::identity(pod), Some(&container.name)).await.map_err(no_logs)?;
@@ -215,9 +215,10 @@ impl Effects {
         subject: &Subject,
         container: &Container,
         attempt: u32,
+        env: &[(String, String)],
     ) -> Result<Vec<cri::v1::Mount>, Failure> {
         let pod = &subject.pod;
-        let mut mounts = self.volumes.mounts(pod, container)?;
+        let mut mounts = self.volumes.mounts(pod, container, env).await?;
         let guest = &container.termination_message_path;
         mounts.push(self.volumes.termination_message(&pod.uid, &container.name, attempt, guest).await?);
         let content = match subject.pod_ips.as_slice() {

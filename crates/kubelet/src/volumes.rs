@@ -5,7 +5,8 @@
 //! ```text
 //!   <root>/pods/<uid>/volumes/kubernetes.io~{configmap,secret,projected,downward-api,empty-dir}/<name>
 //! ```
-//! and beside these the few single files that the kubelet adds to each container ([`pod_files`]).
+//! and beside these the few single files that the kubelet adds to each container ([`pod_files`]). Each path is handed over
+//! without any link in it: the runtime follows none.
 //! While a pod is prepared, a keeper of its own follows the objects, the pod's labels and its tokens. Never here: what is
 //! in a file (the pure core makes it), or when volumes are wanted (the plan says it).
 
@@ -16,8 +17,10 @@ mod files;
 mod host_path;
 mod keeper;
 mod layout;
+mod mounts;
 mod pod_files;
 mod remove;
+mod sub_path;
 mod tmpfs;
 
 use std::collections::{HashMap, HashSet};
@@ -26,10 +29,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
-use cri::v1;
 use decide::event::Failure;
 use decide::names::PodUid;
-use decide::pod::{Container, Pod, Resources, Volume, VolumeSource};
+use decide::pod::{Pod, Resources, Volume, VolumeSource};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -143,35 +145,6 @@ impl Volumes {
         }
     }
 
-    /// What the container is to see of its pod's volumes. Volumes made from API objects are always read-only.
-    ///
-    /// # Errors
-    /// `CreateContainerConfigError`: the pod has no such volume.
-    pub fn mounts(&self, pod: &Pod, container: &Container) -> Result<Vec<v1::Mount>, Failure> {
-        let mount = |mount: &decide::pod::Mount| {
-            let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume).ok_or_else(|| {
-                let (volume, container) = (mount.volume.as_str(), container.name.as_str());
-                format!("cannot find volume {volume:?} to mount into container {container:?}")
-            })?;
-            let (path, read_only) = match &volume.source {
-                VolumeSource::HostPath { path, .. } => (PathBuf::from(path), mount.read_only),
-                VolumeSource::EmptyDir { .. } => (self.shared.layout.volume(&pod.uid, volume)?, mount.read_only),
-                VolumeSource::Files(_) => (self.shared.layout.volume(&pod.uid, volume)?.join(&mount.sub_path), true),
-                VolumeSource::Image { reference, .. } => return Ok(image_mount(mount, reference)),
-            };
-            let host_path = path.to_str().ok_or_else(|| format!("{} is not UTF-8, as CRI wants it", path.display()))?;
-            Ok(v1::Mount {
-                container_path: mount.path.clone(),
-                host_path: host_path.to_owned(),
-                readonly: read_only,
-                propagation: v1::MountPropagation::PropagationPrivate.into(),
-                ..v1::Mount::default()
-            })
-        };
-        let mounts = container.mounts.iter().map(mount).collect::<Result<_, MountProblem>>();
-        mounts.map_err(|MountProblem(message)| Failure::new("CreateContainerConfigError", message))
-    }
-
     /// Ends the keeper, unmounts what was mounted and removes the pod's directory. Done already is done.
     ///
     /// # Errors
@@ -240,36 +213,6 @@ impl Shared {
             // The runtime has its files; they are pulled before a container is made that mounts them.
             VolumeSource::Image { .. } => Ok(()),
         }
-    }
-}
-
-/// The files of an image, which the runtime finds by its name.
-fn image_mount(mount: &decide::pod::Mount, reference: &str) -> v1::Mount {
-    v1::Mount {
-        container_path: mount.path.clone(),
-        image: Some(v1::ImageSpec {
-            image: reference.to_owned(),
-            user_specified_image: reference.to_owned(),
-            ..Default::default()
-        }),
-        readonly: true,
-        propagation: v1::MountPropagation::PropagationPrivate.into(),
-        ..v1::Mount::default()
-    }
-}
-
-/// Why a mount cannot be said.
-struct MountProblem(String);
-
-impl From<String> for MountProblem {
-    fn from(message: String) -> Self {
-        Self(message)
-    }
-}
-
-impl From<VolumeError> for MountProblem {
-    fn from(error: VolumeError) -> Self {
-        Self(error.message())
     }
 }
 

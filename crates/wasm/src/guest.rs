@@ -137,7 +137,8 @@ pub enum Stdin {
 }
 
 /// A host directory in the guest's file tree. Every open by the guest resolves the path again beneath it, so that
-/// an atomic `..data` swap shows at once; nothing above it can be reached. Single files cannot be mounted.
+/// an atomic `..data` swap shows at once; nothing above it can be reached. Single files cannot be mounted, and no link
+/// on the way to the directory is followed.
 #[derive(Debug, Clone)]
 pub struct Mount {
     /// The directory on the host.

@@ -8,6 +8,7 @@
 //! | the services | [`service`], [`runtime`] |
 //! | sandboxes, containers, what outlives the process | `sandbox`, `container`, `registry`, `records`, `log` |
 //! | addresses and ports of pods | [`address`], [`route`], [`host_port`] |
+//! | files and directories of the node | `host_path` |
 //! | images, in CRI's words | [`images`] |
 //! | Spin applications | [`spin`] |
 //! | how many pods fit | `walls` |
@@ -18,6 +19,7 @@ pub mod code;
 mod container;
 pub mod engine;
 pub mod guest;
+mod host_path;
 pub mod host_port;
 pub mod id;
 pub mod images;

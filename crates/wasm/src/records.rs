@@ -43,6 +43,9 @@ impl Records {
     /// When it cannot be made.
     pub fn open(directory: PathBuf) -> Result<Self, RecordError> {
         create_directory(&directory)?;
+        // Guests' directories are beneath, and on the way to one no link is followed.
+        let resolved = directory.canonicalize();
+        let directory = resolved.map_err(|source| RecordError { step: "resolve", path: directory, source })?;
         Ok(Self { directory })
     }
 

@@ -38,6 +38,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wasmtime_wasi_tls::WasiTlsCtx;
 
 use crate::guest::{Mount, StartError, Termination};
+use crate::host_path;
 use crate::keyvalue::{Bucket, Memory};
 use crate::limits::StoreMemory;
 use crate::spin::hosts::AllowedHosts;
@@ -172,10 +173,10 @@ fn open(mounts: &[Mount]) -> Result<WasiFilesystemCtx, StartError> {
     let mut builder = WasiCtx::builder();
     for mount in mounts {
         let access = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-        builder.preopened_dir(&mount.host, &mount.guest, access).map_err(|error| StartError::Mount {
-            guest: mount.guest.clone(),
-            host: mount.host.clone(),
-            source: error.downcast().unwrap_or_else(|error| std::io::Error::other(format!("{error:#}"))),
+        let failed = |source| StartError::Mount { guest: mount.guest.clone(), host: mount.host.clone(), source };
+        let directory = host_path::find(&mount.host).map_err(failed)?;
+        builder.preopened_dir(directory.name(), &mount.guest, access).map_err(|error| {
+            failed(error.downcast().unwrap_or_else(|error| std::io::Error::other(format!("{error:#}"))))
         })?;
     }
     Ok(builder.build().filesystem().clone())

@@ -71,7 +71,7 @@ spec:
 }
 
 #[tokio::test]
-async fn containers_share_an_empty_dir() -> Result<()> {
+async fn containers_share_an_empty_dir_or_a_part_of_it() -> Result<()> {
     let place = Place::with_all_guests().await?;
     let manifest = place.put(
         "pod.yaml",
@@ -88,17 +88,25 @@ spec:
   - name: writes
     image: test.invalid/guests/files:v1
     args: [write, /scratch/note, passed on]
-    volumeMounts: [{name: scratch, mountPath: /scratch}]
+    env: [{name: PART, value: one}]
+    # Made by the node.
+    volumeMounts: [{name: scratch, mountPath: /scratch, subPathExpr: parts/$(PART)}]
   - name: reads
     image: test.invalid/guests/files:v1
     # Until the other has written it ends with 1, and is started again.
-    args: [cat, /other/note]
+    args: [cat, /other/parts/one/note]
     volumeMounts: [{name: scratch, mountPath: /other}]
+  - name: shares
+    image: test.invalid/guests/files:v1
+    args: [cat, /one/note]
+    volumeMounts: [{name: scratch, mountPath: /one, subPath: parts/one, readOnly: true}]
 ",
     )?;
     let ended = place.run(&[manifest]).await?;
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.text().contains("[reads] passed on\n"), "{ended:?}");
+    for name in ["reads", "shares"] {
+        assert!(ended.text().contains(&format!("[{name}] passed on\n")), "{ended:?}");
+    }
     Ok(())
 }
 

@@ -89,11 +89,10 @@ spec:
   containers:
   - name: main
     image: test.invalid/guests/sleeps:v1
-    volumeMounts: [{name: data, mountPath: /data, subPath: part}]
-  volumes: [{name: data, emptyDir: {}}]
+    securityContext: {privileged: true}
 ";
     let ended = place.run(&[place.put("pod.yaml", manifest)?]).await?;
-    ended.complains(OUR_FAILURE, &["partly", "PodFeatureUnsupported", "spec.containers[0].volumeMounts[0].subPath"]);
+    ended.complains(OUR_FAILURE, &["partly", "PodFeatureUnsupported", "spec.containers[0].securityContext.privileged"]);
     Ok(())
 }
 

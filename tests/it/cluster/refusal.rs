@@ -9,11 +9,10 @@ use crate::bed::{PATIENCE, until};
 async fn what_is_not_supported_is_refused_with_a_reason() -> Result<()> {
     on_shared_node(async |scene| {
         let main = "containers: [{name: main, image: 'test.invalid/guests/sleeps:v1'}]\n";
-        let mount = "v1', volumeMounts: [{name: data, mountPath: /data, subPath: part}]";
-        let part = format!("volumes: [{{name: data, emptyDir: {{}}}}]\n{}", main.replace("v1'", mount));
+        let processes = format!("hostPID: true\n{main}");
         let privileged = main.replace("v1'", "v1', securityContext: {privileged: true}");
         for (name, spec, field) in [
-            ("part", part.as_str(), "spec.containers[0].volumeMounts[0].subPath"),
+            ("processes", processes.as_str(), "spec.hostPID"),
             ("privileged", &privileged, "spec.containers[0].securityContext.privileged"),
         ] {
             scene.apply_pod(name, spec).await?;

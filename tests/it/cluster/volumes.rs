@@ -33,6 +33,7 @@ stringData: {password: pa55word}
   - {{name: keys, mountPath: /keys}}
   - {{name: about, mountPath: /about}}
   - {{name: all, mountPath: /all}}
+  - {{name: keys, mountPath: /part, subPath: secret}}
 "
             )
         };
@@ -40,6 +41,7 @@ stringData: {password: pa55word}
         let files = [
             ("setting", "/settings/colour".to_owned()),
             ("key", "/keys/secret/password".to_owned()),
+            ("part", "/part/password".to_owned()),
             ("label", "/about/labels".to_owned()),
             ("cpu", "/about/cpu".to_owned()),
             ("together", "/all/name".to_owned()),
@@ -76,6 +78,7 @@ containers:
         for (name, expected) in [
             ("setting", "green"),
             ("key", "pa55word"),
+            ("part", "pa55word"),
             ("label", "app=\"files\""),
             ("cpu", "0"),
             ("together", "files"),

@@ -1,11 +1,11 @@
 //! The containers of a spec, whichever list they stand in, into [`Container`]s.
 
 use super::restart::{List, role_and_restart};
-use super::{field, hook, invalid, path_part, probe, resources, unsupported, unsupported_value};
+use super::{field, hook, invalid, path_part, probe, resources, unsupported_value};
 use crate::names::{ContainerName, VolumeName};
 use crate::pod::{
     ConfigKind, Container, EnvFrom, EnvValue, EnvVar, KeyRef, Mount, Port, Protocol, PullPolicy, Rejection,
-    ResizePolicy, Resources, RestartPolicy, TerminationMessagePolicy, Volume, VolumeSource,
+    ResizePolicy, Resources, RestartPolicy, SubPath, TerminationMessagePolicy, Volume,
 };
 use k8s_openapi::api::core::v1 as api;
 use std::net::IpAddr;
@@ -15,23 +15,17 @@ const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 
 /// What a pod says of all its containers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OfPod<'a> {
-    pub(super) volumes: &'a [Volume],
+pub(super) struct OfPod {
     pub(super) host_network: bool,
     pub(super) restart_policy: RestartPolicy,
 }
 
-pub(super) fn containers(api: &[api::Container], list: List, of_pod: OfPod<'_>) -> Result<Vec<Container>, Rejection> {
+pub(super) fn containers(api: &[api::Container], list: List, of_pod: OfPod) -> Result<Vec<Container>, Rejection> {
     let place = |index: usize| format!("{}[{index}]", list.place());
     api.iter().enumerate().map(|(index, one)| container(one, list, of_pod, &place(index))).collect()
 }
 
-pub(super) fn container(
-    api: &api::Container,
-    list: List,
-    of_pod: OfPod<'_>,
-    place: &str,
-) -> Result<Container, Rejection> {
+pub(super) fn container(api: &api::Container, list: List, of_pod: OfPod, place: &str) -> Result<Container, Rejection> {
     path_part(&format!("{place}.name"), &api.name)?;
     let image = api.image.clone().unwrap_or_default();
     if image.is_empty() {
@@ -43,7 +37,6 @@ pub(super) fn container(
     let security = api.security_context.as_ref();
     let (role, restart) = role_and_restart(api, list, of_pod.restart_policy, place)?;
     let read_port = |one: &_, place: &str| port(one, place, of_pod.host_network);
-    let read_mount = |one: &_, place: &str| mount(one, place, of_pod.volumes);
     Ok(Container {
         name: ContainerName::from(api.name.as_str()),
         role,
@@ -61,7 +54,7 @@ pub(super) fn container(
         limits,
         resize_policy: resize_policy(api, place)?,
         hooks: hook::hooks(api.lifecycle.as_ref(), &format!("{place}.lifecycle"))?,
-        mounts: each(api.volume_mounts.as_ref(), &format!("{place}.volumeMounts"), read_mount)?,
+        mounts: each(api.volume_mounts.as_ref(), &format!("{place}.volumeMounts"), mount)?,
         probes: probe::probes(api, role, place)?,
         stdin: api.stdin.unwrap_or(false),
         stdin_once: api.stdin_once.unwrap_or(false),
@@ -230,28 +223,31 @@ fn port(api: &api::ContainerPort, place: &str, host_network: bool) -> Result<Por
     Ok(Port { name: api.name.clone(), container_port, protocol, host_port, host_ip })
 }
 
-fn mount(api: &api::VolumeMount, place: &str, volumes: &[Volume]) -> Result<Mount, Rejection> {
+fn mount(api: &api::VolumeMount, place: &str) -> Result<Mount, Rejection> {
     let path = api.mount_path.as_str();
     if path.is_empty() || path.contains([':', '\0']) || path.split('/').any(|part| part == "..") {
         return Err(invalid(format!("{place}.mountPath: {path:?} is not a path without \"..\" and \":\"")));
     }
-    let sub_path = api.sub_path.clone().unwrap_or_default();
-    if sub_path.starts_with('/') || sub_path.contains('\0') || sub_path.split('/').any(|part| part == "..") {
-        return Err(invalid(format!("{place}.subPath: {sub_path:?} is not a relative path without \"..\"")));
-    }
-    // A volume that a guest can write to may have a link to anywhere in the place of a part of it.
-    let is_written =
-        |volume: &&Volume| volume.name.as_str() == api.name && !matches!(volume.source, VolumeSource::Files(_));
-    if !sub_path.is_empty() && volumes.iter().any(|volume| is_written(&volume)) {
-        let place = format!("{place}.subPath");
-        return Err(unsupported(format!(
-            "{place} is not supported by wasklet for a volume that can be written to; mount the whole volume"
-        )));
-    }
     Ok(Mount {
-        sub_path,
+        sub_path: sub_path(api, place)?,
         volume: VolumeName::from(api.name.as_str()),
         path: if path.starts_with('/') { path.to_owned() } else { format!("/{path}") },
         read_only: api.read_only.unwrap_or(false),
     })
+}
+
+fn sub_path(api: &api::VolumeMount, place: &str) -> Result<SubPath, Rejection> {
+    let inside = |field: &str, text: &Option<String>| {
+        let text = text.clone().unwrap_or_default();
+        if text.starts_with('/') || text.contains('\0') || text.split('/').any(|part| part == "..") {
+            return Err(invalid(format!("{place}.{field}: {text:?} is not a relative path without \"..\"")));
+        }
+        Ok(text)
+    };
+    let (plain, expression) = (inside("subPath", &api.sub_path)?, inside("subPathExpr", &api.sub_path_expr)?);
+    match (plain.is_empty(), expression.is_empty()) {
+        (false, false) => Err(invalid(format!("{place}.subPathExpr and subPath are mutually exclusive"))),
+        (true, false) => Ok(SubPath::Expression(expression)),
+        (_, true) => Ok(SubPath::Plain(plain)),
+    }
 }

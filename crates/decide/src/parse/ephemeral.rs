@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1 as api;
 pub(super) fn containers(
     spec: &api::PodSpec,
     volumes: &[Volume],
-    of_pod: OfPod<'_>,
+    of_pod: OfPod,
     remarks: &mut Remarks,
 ) -> Vec<Container> {
     let mut containers: Vec<Container> = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::parse;
 use crate::pod::{
-    FieldPath, FileSource, HostPathKind, Pod, Protocol, PullPolicy, Rejection, Restart, RestartPolicy, Role,
+    FieldPath, FileSource, HostPathKind, Pod, Protocol, PullPolicy, Rejection, Restart, RestartPolicy, Role, SubPath,
     TerminationMessagePolicy, VolumeSource,
 };
 use crate::report::Report;
@@ -177,21 +177,22 @@ fn nothing_that_leads_out_of_its_place_passes() {
 }
 
 #[test]
-fn a_part_of_a_volume_is_mounted_where_no_guest_can_put_a_link() {
-    let with = |volume: &str, part: &str| {
-        let mount = format!("{{name: v, mountPath: /v, subPath: {part}}}");
-        spec(&format!(
-            "{{volumes: [{{name: v, {volume}}}], containers: [{{name: c, image: i, volumeMounts: [{mount}]}}]}}"
-        ))
+fn a_part_of_a_volume_is_named_beneath_it() {
+    let with = |part: &str| {
+        let mount = format!("{{name: v, mountPath: /v, {part}}}");
+        let pod = spec(&format!(
+            "{{volumes: [{{name: v, emptyDir: {{}}}}], containers: [{{name: c, image: i, volumeMounts: [{mount}]}}]}}"
+        ));
+        pod.map(|pod| pod.containers.iter().next().unwrap().mounts[0].sub_path.clone())
     };
-    let pod = with("configMap: {name: m}", "a/b").unwrap();
-    assert_eq!(pod.containers.iter().next().unwrap().mounts[0].sub_path, "a/b");
-    for part in ["../a", "a/../b", "/a"] {
-        assert_eq!(with("configMap: {name: m}", part).map(|pod| pod.api).unwrap_err().reason, "InvalidPod", "{part}");
-    }
-    for volume in ["emptyDir: {}", "hostPath: {path: /srv}", "image: {reference: a/b}"] {
-        let rejection = with(volume, "a").map(|pod| pod.api).unwrap_err();
-        assert_eq!(rejection.reason, "PodFeatureUnsupported", "{volume}");
+    assert_eq!(with("subPath: a/b"), Ok(SubPath::Plain("a/b".into())));
+    assert_eq!(with("readOnly: true"), Ok(SubPath::Plain(String::new())));
+    assert_eq!(with("subPathExpr: a/$(B)"), Ok(SubPath::Expression("a/$(B)".into())));
+    let wrong =
+        ["subPath: ../a", "subPath: a/../b", "subPath: /a", "subPathExpr: ../$(A)", "subPath: a, subPathExpr: a"];
+    for part in wrong {
+        let rejection = with(part).unwrap_err();
+        assert_eq!(rejection.reason, "InvalidPod", "{part}");
         assert!(rejection.message.starts_with("spec.containers[0].volumeMounts[0].subPath"), "{}", rejection.message);
     }
 }

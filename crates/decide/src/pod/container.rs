@@ -173,6 +173,15 @@ pub struct Mount {
     pub path: String,
     /// `readOnly`.
     pub read_only: bool,
-    /// `subPath`: relative, without `..`; empty is the whole volume. Only of volumes made of files of the API server's.
-    pub sub_path: String,
+    /// Which part of the volume.
+    pub sub_path: SubPath,
+}
+
+/// Which part of a volume is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubPath {
+    /// `subPath`: relative, without `..`; empty is the whole volume.
+    Plain(String),
+    /// `subPathExpr`: the same, with `$(VAR)` for variables of the container's environment.
+    Expression(String),
 }

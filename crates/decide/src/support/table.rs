@@ -8,7 +8,6 @@ const NO_USERS: &str = "a guest has no user or group; what it reaches is what is
 const WINDOWS: &str = "this is not a Windows node; take it out";
 const NODE_RESOLVES: &str =
     "the node's resolver answers for now; what the pod wants stands in its `/etc/resolv.conf` only";
-const LATER: &str = "not implemented yet; take it out, or run the pod on another node";
 const VOLUMES: &str = "use emptyDir, configMap, secret, downwardAPI, projected, hostPath or image";
 
 const fn honoured(path: &'static str, note: &'static str) -> Row {
@@ -286,9 +285,9 @@ pub const TABLE: &[Row] = &[
     quiet("containers[].volumeMounts[].recursiveReadOnly", "a read-only mount is read-only all the way down"),
     honoured(
         "containers[].volumeMounts[].subPath",
-        "a directory of a configMap, secret, downwardAPI or projected volume, or the file `/runtime-config.toml` of a Spin application; of another volume it is refused",
+        "of every kind of volume; a directory, or the file `/runtime-config.toml` of a Spin application. What is not there is made, and a link that leads out of the volume is not followed",
     ),
-    refused("containers[].volumeMounts[].subPathExpr", UNSUPPORTED, LATER, &[]),
+    honoured("containers[].volumeMounts[].subPathExpr", "as `subPath`"),
     honoured(
         "containers[].workingDir",
         "as `PWD` and WASI's initial directory; WASI p1 has no word for it, and such a guest begins in `/`",

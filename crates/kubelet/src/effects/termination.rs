@@ -53,7 +53,8 @@ fn file(status: &v1::ContainerStatus) -> Option<PathBuf> {
     let (uid, container) = (PodIdentity::of(&status.labels)?.uid, container_name(&status.labels)?);
     let mounted = status.mounts.iter().filter(|mount| mount.container_path == *guest);
     let mut hosts = mounted.map(|mount| Path::new(&mount.host_path));
-    hosts.find(|host| is_termination_message(host, &uid, container)).map(Path::to_owned)
+    // The kubelet's own comes after the user's, which may look like it.
+    hosts.rfind(|host| is_termination_message(host, &uid, container)).map(Path::to_owned)
 }
 
 async fn last_word(status: &v1::ContainerStatus) -> String {
@@ -213,6 +214,16 @@ mod tests {
         std::fs::remove_file(&ended.status.log_path).unwrap();
         let said = message(&ended.status).await;
         assert!(said.starts_with("Error on reading termination message from logs: "), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_users_file_that_looks_like_it_is_not_read() {
+        let mut ended = Ended::new("File", 1, Some(b"DONE"));
+        let alike = ended.folder.path().join("pods/u-1/volumes/kubernetes.io~empty-dir/v/pods/u-1/containers/main");
+        std::fs::create_dir_all(&alike).unwrap();
+        std::fs::write(alike.join("00000003"), "of the user").unwrap();
+        ended.status.mounts[1].host_path = alike.join("00000003").to_str().unwrap().to_owned();
+        assert_eq!(message(&ended.status).await, "DONE");
     }
 
     #[tokio::test]

@@ -199,7 +199,14 @@ fn replace_link(directory: &Path, next: &str, target: &Path, link: &Path) -> io:
     let next = directory.join(next);
     remove(&next)?;
     symlink(target, &next)?;
-    fs::rename(&next, link)
+    match fs::rename(&next, link) {
+        // Made for a container whose `subPath` was no file yet.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            remove(link)?;
+            fs::rename(&next, link)
+        }
+        other => other,
+    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {

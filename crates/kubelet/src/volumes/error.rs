@@ -57,6 +57,31 @@ pub enum VolumeError {
         /// The name.
         name: String,
     },
+    /// A container mounts what its pod does not have.
+    #[error("cannot find volume {volume:?} to mount into container {container:?}")]
+    NoVolume {
+        /// The volume.
+        volume: String,
+        /// The container.
+        container: String,
+    },
+    /// The environment makes no path of a `subPathExpr`.
+    #[error(transparent)]
+    SubPathExpression(#[from] decide::env::SubPathError),
+    /// There is no such part of a volume, or it leads out of it. Why is no part of the message, as it may tell of the
+    /// node's own files.
+    #[error("failed to {step} for volumeMount {volume:?} of container {container:?}")]
+    SubPath {
+        /// What was done.
+        step: &'static str,
+        /// The volume.
+        volume: String,
+        /// The container.
+        container: String,
+        /// What was found, or what the system said.
+        #[source]
+        source: io::Error,
+    },
     /// A path that CRI cannot carry.
     #[error("{} is not UTF-8, as CRI wants it", path.display())]
     NotUtf8 {

@@ -21,6 +21,7 @@ use decide::pod::Pod;
 
 use super::error::VolumeError;
 use super::layout::{make_private, single};
+use super::mounts::utf8;
 use super::{Held, Volumes, hold, on_disk};
 
 const HOSTS: &str = "etc-hosts";
@@ -54,7 +55,7 @@ impl Volumes {
             on_disk(&held, move || write_hosts(&directory, hosts)).await
         };
         let path = written.await.map_err(|error| failed("hosts file", uid, &error))?;
-        mount(&path, hosts::PATH).map_err(|error| failed("hosts file", uid, &error))
+        mount(path, hosts::PATH).map_err(|error| failed("hosts file", uid, &error))
     }
 
     /// Makes the empty file that an instance of a container writes its termination message into, seen at `guest`.
@@ -77,16 +78,16 @@ impl Volumes {
                 make_private(&directory)?;
                 fs::write(&path, b"").map_err(VolumeError::at("write", &path))?;
                 set_mode(&path, MESSAGE_MODE)?;
-                Ok(path)
+                without_links(&path)
             })
             .await
         };
         let path = made.await.map_err(|error| failed("termination message", uid, &error))?;
-        mount(&path, guest).map_err(|error| failed("termination message", uid, &error))
+        mount(path, guest).map_err(|error| failed("termination message", uid, &error))
     }
 
     /// The pod's directory, and the right to write in it. A pod that was released gets none, as it would stay behind.
-    async fn directory_of(&self, uid: &PodUid) -> Result<(PathBuf, Held), VolumeError> {
+    pub(super) async fn directory_of(&self, uid: &PodUid) -> Result<(PathBuf, Held), VolumeError> {
         let directory = self.shared.layout.pod(uid)?;
         let gate = self.lock().get(uid).map(|kept| kept.gate.clone()).ok_or(VolumeError::NotPrepared)?;
         let held = hold(gate).await?;
@@ -115,7 +116,7 @@ fn write_hosts(directory: &Path, hosts: Hosts) -> Result<PathBuf, VolumeError> {
     fs::write(&new, text).map_err(VolumeError::at("write", &new))?;
     set_mode(&new, HOSTS_MODE)?;
     fs::rename(&new, &path).map_err(VolumeError::at("replace", &path))?;
-    Ok(path)
+    without_links(&path)
 }
 
 /// A node without such a file knows no names.
@@ -133,11 +134,15 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), VolumeError> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(VolumeError::at("set the mode of", path))
 }
 
-fn mount(host: &Path, guest: &str) -> Result<v1::Mount, VolumeError> {
-    let host_path = host.to_str().ok_or_else(|| VolumeError::NotUtf8 { path: host.to_owned() })?;
+/// The root directory may be reached by one.
+fn without_links(path: &Path) -> Result<PathBuf, VolumeError> {
+    fs::canonicalize(path).map_err(VolumeError::at("resolve", path))
+}
+
+fn mount(host: PathBuf, guest: &str) -> Result<v1::Mount, VolumeError> {
     Ok(v1::Mount {
         container_path: guest.to_owned(),
-        host_path: host_path.to_owned(),
+        host_path: utf8(host)?,
         propagation: v1::MountPropagation::PropagationPrivate.into(),
         ..v1::Mount::default()
     })

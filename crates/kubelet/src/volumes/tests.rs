@@ -1,6 +1,7 @@
 //! Tests of `volumes`.
 
 mod keeping;
+mod mounts;
 mod pod_files;
 
 use std::collections::HashSet;
@@ -325,34 +326,4 @@ async fn a_sweep_removes_pods_that_nobody_knows() {
     volumes.sweep(&[PodUid::from("known")].into()).await;
     assert!(root.pod("known").exists() && root.pod("kept").exists() && root.pod("note").exists());
     assert!(!root.pod("unknown").exists());
-}
-
-#[tokio::test]
-async fn mounts_name_the_directories_and_projected_files_are_read_only() {
-    let root = Root::new();
-    let of = "[{name: conf, configMap: {name: m}}, {name: room, emptyDir: {}}, {name: h, hostPath: {path: /srv}}]";
-    let mounts = "[{name: conf, mountPath: /etc/conf}, {name: conf, mountPath: /etc/part, subPath: part/one}, \
-                  {name: room, mountPath: /tmp}, \
-                  {name: room, mountPath: /ro, readOnly: true}, {name: h, mountPath: /srv}]";
-    let pod = pod_of("u", "{}", of, mounts);
-    let container = pod.containers.iter().next().unwrap();
-    let made = volumes(&root).mounts(&pod, container).unwrap();
-    let made: Vec<_> = made
-        .iter()
-        .map(|mount| (mount.container_path.as_str(), PathBuf::from(&mount.host_path), mount.readonly))
-        .collect();
-    let room = root.volume("empty-dir", "room");
-    let expected = [
-        ("/etc/conf", root.volume("configmap", "conf"), true),
-        ("/etc/part", root.volume("configmap", "conf").join("part/one"), true),
-        ("/tmp", room.clone(), false),
-        ("/ro", room, true),
-        ("/srv", PathBuf::from("/srv"), false),
-    ];
-    assert_eq!(made, expected);
-
-    let without = Pod { volumes: Vec::new(), ..pod.clone() };
-    let failure = volumes(&root).mounts(&without, container).unwrap_err();
-    let problem = "cannot find volume \"conf\" to mount into container \"c\"";
-    assert_eq!(failure, Failure::new("CreateContainerConfigError", problem));
 }

@@ -7,7 +7,8 @@
 //! ```
 //! In come mounts, out go directories for the guest to open. WASI opens directories only, so a single file is copied in,
 //! and the termination message is copied out again when the container has ended. The guest may put what it likes into
-//! its directories, links to anywhere too: nothing here follows one. Not here: what is in a volume.
+//! its directories, links to anywhere too: nothing here follows one, on the way to a mounted directory neither. Not here:
+//! what is in a volume.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::root::{Root, RootError};
 use crate::guest::Mount;
+use crate::host_path;
 use crate::records::{RecordError, create_directory};
 use crate::sandbox::spec::Dns;
 use crate::service::error::ServiceError;
@@ -171,7 +173,7 @@ pub(crate) fn prepare(wanted: &Wanted<'_>) -> Result<Prepared, MountError> {
     let mut files = Vec::new();
     for mount in wanted.mounts {
         let failed = |source| MountError::HostPath { guest: mount.guest.clone(), host: mount.host.clone(), source };
-        if fs::metadata(&mount.host).map_err(failed)?.is_dir() {
+        if host_path::find(&mount.host).map_err(failed)?.is_directory() {
             mounts.push(Mount { host: mount.host.clone(), guest: mount.guest.clone(), read_only: mount.read_only });
         } else {
             files.push(mount);
@@ -187,20 +189,24 @@ pub(crate) fn prepare(wanted: &Wanted<'_>) -> Result<Prepared, MountError> {
 
     let mut tree = Tree { wanted, mounts };
     let is_message = |file: &&MountRequest| wanted.termination_message_path == Some(file.guest.as_str());
-    // First, as it may add a mount that the others then belong in.
-    let termination_message = match files.iter().copied().find(is_message) {
-        Some(file) => tree.writable(&file.guest)?.map(|inside| TerminationMessage { inside, host: file.host.clone() }),
+    // First, as it may add a mount that the others then belong in. The kubelet's own comes after the user's.
+    let termination_message = match files.iter().rposition(is_message) {
+        Some(at) => {
+            let MountRequest { guest, host, .. } = files.remove(at);
+            tree.writable(guest)?.map(|inside| TerminationMessage { inside, host: host.clone() })
+        }
         None => None,
     };
     tree.write("/etc/hostname", format!("{}\n", wanted.hostname).as_bytes())?;
     tree.write("/etc/resolv.conf", resolv_conf(wanted.dns).as_bytes())?;
-    for file in files.into_iter().filter(|file| !is_message(file)) {
+    for file in files {
         if file.guest != HOSTS {
             return Err(MountError::SingleFile { guest: file.guest.clone(), host: file.host.clone() });
         }
         let failed = |source| MountError::HostPath { guest: file.guest.clone(), host: file.host.clone(), source };
         let mut hosts = Vec::new();
-        File::open(&file.host).and_then(|file| file.take(HOSTS_LIMIT).read_to_end(&mut hosts)).map_err(failed)?;
+        let opened = host_path::find(&file.host).and_then(|found| found.open(OpenOptions::new().read(true)));
+        opened.and_then(|file| file.take(HOSTS_LIMIT).read_to_end(&mut hosts)).map_err(failed)?;
         tree.write(HOSTS, &hosts)?;
     }
     Ok(Prepared { root, mounts: tree.mounts, termination_message })
@@ -343,7 +349,7 @@ impl TerminationMessage {
     /// Copies what the guest wrote, its end if it is long. A guest that wrote nothing, or left something else than a
     /// file there, has left no message.
     pub(crate) fn copy_out(&self) -> io::Result<()> {
-        let directory = File::open(&self.inside.directory)?;
+        let directory = host_path::find(&self.inside.directory)?;
         // The guest may have put a link there, to a file of the node's that it must not get to read.
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -356,7 +362,8 @@ impl TerminationMessage {
         file.seek(SeekFrom::Start(metadata.len().saturating_sub(TERMINATION_MESSAGE_LIMIT)))?;
         let mut message = Vec::new();
         file.take(TERMINATION_MESSAGE_LIMIT).read_to_end(&mut message)?;
-        OpenOptions::new().write(true).truncate(true).open(&self.host)?.write_all(&message)
+        let host = host_path::find(&self.host)?;
+        host.open(OpenOptions::new().write(true).truncate(true))?.write_all(&message)
     }
 }
 

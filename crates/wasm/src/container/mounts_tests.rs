@@ -15,8 +15,13 @@ impl Case {
         Self { directory: tempfile::tempdir().unwrap(), mounts: Vec::new(), read_only_root: false }
     }
 
+    /// Without a link, as the kubelet names it.
     fn host(&self, name: &str) -> PathBuf {
-        self.directory.path().join("host").join(name)
+        self.base().join("host").join(name)
+    }
+
+    fn base(&self) -> PathBuf {
+        self.directory.path().canonicalize().unwrap()
     }
 
     fn volume(mut self, guest: &str, name: &str) -> Self {
@@ -40,7 +45,7 @@ impl Case {
     fn prepare(&self) -> Result<Prepared, MountError> {
         let dns = Dns { servers: vec!["10.96.0.10".into()], searches: vec!["svc".into()], options: vec![] };
         prepare(&Wanted {
-            directory: &self.directory.path().join("containers/c"),
+            directory: &self.base().join("containers/c"),
             image: None,
             mounts: &self.mounts,
             read_only_root: self.read_only_root,
@@ -121,6 +126,59 @@ fn a_link_in_the_place_of_the_message_leads_nowhere() {
     fs::rename(case.host("secret"), case.host("termination-log")).unwrap();
     message.copy_out().unwrap();
     assert_eq!(fs::read_to_string(case.host("message")).unwrap(), "");
+}
+
+#[test]
+fn a_volume_that_became_a_link_is_not_mounted_and_not_read() {
+    let case = Case::new().volume("/data", "shared/part").file("/etc/hosts", "shared/hosts", "10.0.0.2 pod-0\n");
+    let elsewhere = case.host("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("hosts"), "secret").unwrap();
+    case.prepare().unwrap();
+    fs::remove_dir(case.host("shared/part")).unwrap();
+    symlink(&elsewhere, case.host("shared/part")).unwrap();
+    let refused = |case: &Case| match case.prepare().unwrap_err() {
+        MountError::HostPath { guest, source, .. } => (guest, source.to_string()),
+        other => panic!("{other}"),
+    };
+    let (guest, why) = refused(&case);
+    assert!(guest == "/data" && why.contains("is a symbolic link, and a mount follows none"), "{guest}: {why}");
+
+    fs::remove_file(case.host("shared/part")).unwrap();
+    fs::create_dir(case.host("shared/part")).unwrap();
+    fs::remove_file(case.host("shared/hosts")).unwrap();
+    symlink(elsewhere.join("hosts"), case.host("shared/hosts")).unwrap();
+    let (guest, why) = refused(&case);
+    assert!(guest == "/etc/hosts" && why.contains("is a symbolic link"), "{guest}: {why}");
+}
+
+#[test]
+fn a_message_is_not_taken_from_or_put_through_a_link() {
+    let case = Case::new().volume("/dev", "shared/dev").file("/dev/termination-log", "message", "");
+    let elsewhere = case.host("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("termination-log"), "secret").unwrap();
+    let message = case.prepare().unwrap().termination_message.unwrap();
+    // Another container of the pod has the directory above it.
+    fs::remove_dir(case.host("shared/dev")).unwrap();
+    symlink(&elsewhere, case.host("shared/dev")).unwrap();
+    message.copy_out().unwrap_err();
+    assert_eq!(fs::read_to_string(case.host("message")).unwrap(), "");
+
+    fs::remove_file(case.host("shared/dev")).unwrap();
+    fs::create_dir(case.host("shared/dev")).unwrap();
+    fs::write(case.host("shared/dev/termination-log"), "done").unwrap();
+    fs::remove_file(case.host("message")).unwrap();
+    symlink(elsewhere.join("termination-log"), case.host("message")).unwrap();
+    message.copy_out().unwrap_err();
+    assert_eq!(fs::read_to_string(elsewhere.join("termination-log")).unwrap(), "secret");
+}
+
+#[test]
+fn the_kubelets_own_message_comes_after_a_users_file() {
+    let case = Case::new().file("/dev/termination-log", "users", "").file("/dev/termination-log", "message", "");
+    let error = case.prepare().unwrap_err();
+    assert!(matches!(&error, MountError::SingleFile { host, .. } if *host == case.host("users")), "{error}");
 }
 
 #[test]

@@ -4,15 +4,16 @@
 //! the directory, so nothing here leads out of it: no link, no name. A value is there whole or not at all.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{BucketError, VALUE_BYTES};
+use crate::host_path;
 
 /// The longest file name, in bytes.
 const NAME_BYTES: usize = 255;
@@ -39,13 +40,10 @@ impl Files {
     pub(super) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, BucketError> {
         let name = name_of(key)?;
         let directory = self.open()?;
-        // Links are followed as far as they stay inside, as a ConfigMap's do. A pipe is not waited for.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let file = match rustix::fs::openat2(&directory, &name, flags, Mode::empty(), beneath) {
-            Ok(file) => File::from(file),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(BucketError::Volume(error.into())),
+        let file = match host_path::open_beneath(&directory, Path::new(&name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(BucketError::Volume(error)),
         };
         if !file.metadata().map_err(BucketError::Volume)?.is_file() {
             return Ok(None);
@@ -105,8 +103,9 @@ impl Files {
 
     /// Each time again, as the directory may have been changed for another.
     fn open(&self) -> Result<OwnedFd, BucketError> {
+        let found = host_path::find(&self.directory).map_err(BucketError::Volume)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(&self.directory, flags, Mode::empty()).map_err(failed)
+        rustix::fs::openat(&found, ".", flags, Mode::empty()).map_err(failed)
     }
 
     fn open_to_write(&self) -> Result<OwnedFd, BucketError> {
@@ -160,7 +159,7 @@ mod tests {
     fn a_configmap_is_read_through_its_links_and_nothing_outside_is() {
         let base = tempfile::tempdir().unwrap();
         fs::write(base.path().join("secret"), "secret").unwrap();
-        let volume = base.path().join("volume");
+        let volume = base.path().canonicalize().unwrap().join("volume");
         fs::create_dir_all(volume.join("..v1")).unwrap();
         fs::write(volume.join("..v1/app.properties"), "colour=green").unwrap();
         symlink("..v1", volume.join("..data")).unwrap();
@@ -183,10 +182,22 @@ mod tests {
     fn a_read_only_volume_is_only_read() {
         let volume = tempfile::tempdir().unwrap();
         fs::write(volume.path().join("a"), "1").unwrap();
-        let files = Files::new(volume.path().to_owned(), true);
+        let files = Files::new(volume.path().canonicalize().unwrap(), true);
         assert_eq!(files.get("a").unwrap().as_deref(), Some(&b"1"[..]));
         assert!(matches!(files.set("a", b"2"), Err(BucketError::ReadOnly)));
         assert!(matches!(files.delete("a"), Err(BucketError::ReadOnly)));
+    }
+
+    #[test]
+    fn a_volume_that_became_a_link_is_no_bucket() {
+        let base = tempfile::tempdir().unwrap();
+        let root = base.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("outside")).unwrap();
+        fs::write(root.join("outside/a"), "secret").unwrap();
+        symlink("outside", root.join("volume")).unwrap();
+        let files = Files::new(root.join("volume"), false);
+        assert!(files.get("a").is_err() && files.set("b", b"1").is_err() && files.keys().is_err());
+        assert!(!root.join("outside/b").exists());
     }
 
     #[test]

@@ -1,20 +1,21 @@
 //! Spin applications as containers: an image, an environment and mounts come in, compiled components with their files and
 //! grants go out. What cannot run is refused before any file of the container is made.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use image::Spin;
-use image::spin::{File, FileContent};
+use image::spin::{File as SpinFile, FileContent};
 use serde_json::json;
 
 use crate::code::{Code, Unfit};
 use crate::container::mounts::{MountError, MountRequest};
 use crate::guest::Mount;
 use crate::guest::application::{Application, Part as Component};
+use crate::host_path;
 use crate::keyvalue::{Bucket, Files, Memory};
 use crate::runtime::Core;
 use crate::service::error::ServiceError;
@@ -62,7 +63,10 @@ impl Core {
         let (locked_app, config) = {
             let path = spin.locked_app.path.clone();
             let read = tokio::task::spawn_blocking(move || {
-                Ok::<_, MountError>((text_of("locked application", &path)?, config_of(config)?))
+                let locked_app = File::open(&path).and_then(text_of);
+                let guest = "locked application".to_owned();
+                let locked_app = locked_app.map_err(|source| MountError::HostPath { guest, host: path, source })?;
+                Ok::<_, MountError>((locked_app, config_of(config)?))
             });
             read.await.map_err(|_| ServiceError::ShuttingDown)??
         };
@@ -122,22 +126,26 @@ pub(super) fn without_config(mounts: &[MountRequest]) -> (Vec<MountRequest>, Opt
 
 fn config_of(config: Option<MountRequest>) -> Result<Option<String>, MountError> {
     let Some(MountRequest { guest, host, .. }) = config else { return Ok(None) };
-    // A volume without a subPath is a directory of that name, with the file in it.
-    let path = if host.is_dir() { host.join(guest.trim_start_matches('/')) } else { host };
-    match text_of(&guest, &path) {
+    let open = || {
+        let found = host_path::find(&host)?;
+        if !found.is_directory() {
+            return found.open(OpenOptions::new().read(true));
+        }
+        // A volume without a subPath is a directory of that name, with the file in it.
+        let file = host_path::open_beneath(&found, Path::new(guest.trim_start_matches('/')))?;
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+    };
+    match open().and_then(text_of) {
         // An optional Secret that is not there.
-        Err(MountError::HostPath { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => other.map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some).map_err(|source| MountError::HostPath { guest, host, source }),
     }
 }
 
-fn text_of(what: &str, path: &Path) -> Result<String, MountError> {
-    let read = || {
-        let mut text = String::new();
-        fs::File::open(path)?.take(TEXT_LIMIT).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    read().map_err(|source| MountError::HostPath { guest: what.to_owned(), host: path.to_owned(), source })
+fn text_of(file: File) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(TEXT_LIMIT).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Whether all that a component is made of is in the image.
@@ -154,7 +162,7 @@ fn missing(spin: &Spin, part: &Part) -> Result<(), PlanError> {
 }
 
 /// A directory of a component's files. They are the store's own, which nobody writes to: the directory is read-only.
-fn lay_out(spin: &Spin, files: &[File], root: &Path) -> Result<(), MountError> {
+fn lay_out(spin: &Spin, files: &[SpinFile], root: &Path) -> Result<(), MountError> {
     crate::records::create_directory(root)?;
     for file in files {
         let path = root.join(&file.path);

@@ -19,7 +19,8 @@ const NOT_PERMITTED: Exit = Exit::Code(63);
 const NOT_MOUNTED: Exit = Exit::Code(76);
 
 fn mount(host: &Path, guest: &str) -> Mount {
-    Mount { host: host.to_owned(), guest: guest.to_owned(), read_only: true }
+    let host = host.canonicalize().unwrap_or_else(|_| host.to_owned());
+    Mount { host, guest: guest.to_owned(), read_only: true }
 }
 
 async fn read(mounts: Vec<Mount>, path: &str) -> Finished {
@@ -134,5 +135,26 @@ async fn a_mount_that_is_not_there_is_named() {
         let error = setup.try_start().err().expect("the mount is not there");
         assert!(matches!(error, StartError::Mount { .. }));
         assert_eq!(error.to_string(), "mount /data: cannot open the host directory /nowhere");
+    }
+}
+
+#[tokio::test]
+async fn a_mount_that_became_a_link_leads_nowhere() {
+    let (volume, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir(outside.path().join("part")).unwrap();
+    fs::write(outside.path().join("part/secret"), "secret\n").unwrap();
+    let root = volume.path().canonicalize().unwrap();
+    // The last part of the path, and one on the way there.
+    symlink(outside.path().join("part"), root.join("last")).unwrap();
+    symlink(outside.path(), root.join("way")).unwrap();
+    for path in ["last", "way/part"] {
+        let mount = Mount { host: root.join(path), guest: "/data".into(), read_only: true };
+        let setup = Setup::of(&wat::reads()).await.with(|spec| {
+            spec.mounts = vec![mount];
+            spec.args.push("/data/secret".into());
+        });
+        let error = setup.try_start().err().expect("a guest got through the link");
+        let StartError::Mount { source, .. } = error else { panic!("{error}") };
+        assert!(source.to_string().contains("is a symbolic link, and a mount follows none"), "{path}: {source}");
     }
 }

@@ -65,7 +65,8 @@ impl Node {
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
         let directory = self.directory.path().join(name);
         std::fs::create_dir_all(&directory).unwrap();
-        directory
+        // As the kubelet names one: without links.
+        directory.canonicalize().unwrap()
     }
 
     /// An image that does not exist, in a registry that answers.
