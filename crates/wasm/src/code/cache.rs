@@ -2,12 +2,14 @@
 //!
 //! Beside each `NAME.cwasm` stands `NAME.cwasm.mac`, a keyed hash (HMAC-SHA-256) over the name and the bytes; the key
 //! is this cache's own, 32 random bytes in `key` with mode 0600. A file whose hash does not match (damaged, made
-//! elsewhere, or under another's name) is deleted and never loaded. A file is written once under a name of its own,
-//! made read-only and renamed into place: never changed, because it is mapped into running guests.
+//! elsewhere, or under another's name) is deleted and never loaded. A file is written once, read-only, as `new-…`, and
+//! renamed into place: never changed, because it is mapped into running guests. While it is written it is locked, so that
+//! one whose writer was killed is known, and removed.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +19,13 @@ use sha2::{Digest, Sha256};
 use super::CodeError;
 use crate::engine::EngineError;
 
+const KEY: &str = "key";
 const KEY_BYTES: usize = 32;
+/// Begins the names of files that are being written.
+const UNFINISHED: &str = "new-";
+/// Of code and of its hashes.
+const CODE_MODE: u32 = 0o400;
+const KEY_MODE: u32 = 0o600;
 /// SHA-256 works on blocks of this size, which HMAC pads its key to.
 const BLOCK_BYTES: usize = 64;
 
@@ -78,7 +86,7 @@ impl Draft {
         let Self { cache, mac, mac_path, path, new } = self;
         let kept = (|| {
             // The hash first: should we die in between, the file without it was never there.
-            let mut hash = NewFile::create(&cache.dir)?;
+            let mut hash = NewFile::create(&cache.dir, CODE_MODE)?;
             hash.file.write_all(&cache.finish(mac))?;
             hash.rename(&mac_path)?;
             new.rename(&path)
@@ -87,28 +95,44 @@ impl Draft {
     }
 }
 
-/// A file of mode 0400 under a name of its own, removed again unless it is renamed.
+/// A file under a name of its own, locked, and removed again unless it is renamed.
 struct NewFile {
     file: File,
     path: Option<PathBuf>,
 }
 
 impl NewFile {
-    fn create(dir: &Path) -> io::Result<Self> {
-        let path = dir.join(format!("new-{}", hex::encode(random::<8>()?)));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path)?;
-        Ok(Self { file, path: Some(path) })
+    fn create(dir: &Path, mode: u32) -> io::Result<Self> {
+        loop {
+            let path = dir.join(format!("{UNFINISHED}{}", hex::encode(random::<8>()?)));
+            let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
+            file.lock()?;
+            // A sweep may have come between the two.
+            if file.metadata()?.nlink() > 0 {
+                return Ok(Self { file, path: Some(path) });
+            }
+        }
     }
 
-    /// Gives it its name, and opens it for reading.
+    /// Gives it its name, and opens for reading what was written, whatever any name means by now.
     fn rename(mut self, name: &Path) -> io::Result<File> {
         self.file.sync_all()?;
         let Some(path) = self.path.take() else { return Err(io::ErrorKind::NotFound.into()) };
-        let renamed = File::open(&path).and_then(|file| fs::rename(&path, name).map(|()| file));
+        let written = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        let renamed = written.and_then(|file| fs::rename(&path, name).map(|()| file));
         if renamed.is_err() {
             self.path = Some(path);
         }
         renamed
+    }
+
+    /// Gives it its name, unless there is another file of that name.
+    fn link(self, name: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        match &self.path {
+            Some(path) => fs::hard_link(path, name),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 }
 
@@ -123,8 +147,8 @@ impl Drop for NewFile {
 
 impl Cache {
     pub(super) fn open(dir: &Path) -> Result<Self, EngineError> {
-        let path = dir.join("key");
-        let key = key(&path).map_err(|source| EngineError::Cache { step: "use the key", path, source })?;
+        let failed = |source| EngineError::Cache { step: "use the key", path: dir.join(KEY), source };
+        let key = key(dir).map_err(failed)?;
         Ok(Self { dir: dir.to_owned(), key })
     }
 
@@ -146,7 +170,7 @@ impl Cache {
     /// Begins a file that is to be kept under `name`, in place of what may be there.
     pub(super) fn draft(self: &Arc<Self>, name: &str) -> Result<Draft, CodeError> {
         let path = self.dir.join(name);
-        let new = NewFile::create(&self.dir);
+        let new = NewFile::create(&self.dir, CODE_MODE);
         let new = new.map_err(|source| CodeError::Cache { step: "store", path: path.clone(), source })?;
         Ok(Draft { cache: Arc::clone(self), mac: self.mac(name), mac_path: self.mac_path(name), path, new })
     }
@@ -202,18 +226,38 @@ pub(super) fn kept(dir: &Path) -> Result<Kept, CodeError> {
     Ok(kept)
 }
 
-/// Removes the files of a directory of code whose digests are not needed, asked for after the files were listed. Guests
-/// that have one mapped keep it until they end.
+/// Removes the files of a directory of code whose digests are not needed, asked for after the files were listed, and what
+/// killed processes left unfinished. Guests that have one mapped keep it until they end.
 pub(crate) fn discard<E: From<CodeError>>(
     dir: &Path,
     needed: impl FnOnce() -> Result<HashSet<String>, E>,
 ) -> Result<(), E> {
+    sweep(dir)?;
     let kept = kept(dir)?;
     let needed = needed()?;
     for (_, file) in kept.files.into_iter().filter(|(digest, _)| !needed.contains(digest)) {
         tracing::debug!(file, "the code of no image any more is removed");
         let path = dir.join(file);
         optional(fs::remove_file(&path)).map_err(|source| CodeError::Cache { step: "delete", path, source })?;
+    }
+    Ok(())
+}
+
+/// Removes unfinished files that nobody writes to any more.
+fn sweep(dir: &Path) -> Result<(), CodeError> {
+    let failed = |source| CodeError::Cache { step: "list", path: dir.to_owned(), source };
+    for entry in optional(fs::read_dir(dir)).map_err(failed)?.into_iter().flatten() {
+        let entry = entry.map_err(failed)?;
+        if !entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            continue;
+        }
+        let path = entry.path();
+        // The lock is held until the file is gone: whoever has just made it sees that, and makes another.
+        let Ok(file) = File::open(&path) else { continue };
+        if file.try_lock().is_ok() {
+            tracing::debug!(path = %path.display(), "unfinished code of a process that is no more is removed");
+            optional(fs::remove_file(&path)).map_err(|source| CodeError::Cache { step: "delete", path, source })?;
+        }
     }
     Ok(())
 }
@@ -247,9 +291,11 @@ fn same(one: &[u8], other: &Mac) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
 }
 
-/// The key in the file, made if there is none. One that others could read is replaced: all code is compiled again.
-fn key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
-    if let Some(file) = optional(File::open(path))? {
+/// The key of a directory of code, made if there is none. One that others could read is replaced: all code is compiled
+/// again.
+fn key(dir: &Path) -> io::Result<[u8; KEY_BYTES]> {
+    let path = dir.join(KEY);
+    if let Some(file) = optional(File::open(&path))? {
         let mut key = Vec::new();
         let private = file.metadata()?.mode().trailing_zeros() >= 6;
         file.take(KEY_BYTES as u64 + 1).read_to_end(&mut key)?;
@@ -260,27 +306,19 @@ fn key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
                     "the compile cache's key {} was damaged or readable by others: replaced",
                     path.display()
                 );
-                fs::remove_file(path)?;
+                fs::remove_file(&path)?;
             }
         }
     }
     let key = random::<KEY_BYTES>()?;
-    let new = path.with_extension(hex::encode(random::<8>()?));
-    write_new(&new, 0o600, &key)?;
+    let mut new = NewFile::create(dir, KEY_MODE)?;
+    new.file.write_all(&key)?;
     // Linked, not renamed: of two processes that start at one time, the first one's key is both's.
-    let linked = fs::hard_link(&new, path);
-    fs::remove_file(&new)?;
-    match linked {
+    match new.link(&path) {
         Ok(()) => Ok(key),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self::key(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self::key(dir),
         Err(error) => Err(error),
     }
-}
-
-fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 fn random<const N: usize>() -> io::Result<[u8; N]> {
@@ -346,6 +384,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_process_left_unfinished_goes_and_what_is_being_written_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = open(&dir);
+        let left = dir.path().join("new-0123456789abcdef");
+        fs::write(&left, "half of the co").unwrap();
+        let mut draft = cache.draft("a.cwasm").unwrap();
+        draft.write_from(&mut &b"half"[..]).unwrap();
+        discard(dir.path(), || Ok::<_, CodeError>(HashSet::new())).unwrap();
+        assert!(!left.exists());
+        draft.write_from(&mut &b" and half"[..]).unwrap();
+        assert_eq!(read(&draft.keep().unwrap()), b"half and half");
+        assert!(cache.verified("a.cwasm").unwrap().is_some());
+        assert_eq!(kept(cache.directory()).unwrap().inodes, 3, "the key, the code and its hash");
+    }
+
+    #[test]
     fn a_changed_file_is_refused_and_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let cache = open(&dir);
@@ -384,11 +438,11 @@ mod tests {
     fn a_key_that_others_can_read_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        let before = key(&path).unwrap();
+        let before = key(dir.path()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(key(&path).unwrap(), before);
+        assert_eq!(key(dir.path()).unwrap(), before);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_ne!(key(&path).unwrap(), before);
+        assert_ne!(key(dir.path()).unwrap(), before);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
 
