@@ -35,8 +35,8 @@ pub(super) struct InspectArgs {
     remote: bool,
     #[command(flatten)]
     access: AccessArgs,
-    /// An OCI layout directory to look for the image in before its registry (repeatable)
-    #[arg(long, value_name = "DIR", requires = "remote")]
+    /// An OCI layout, or a tar archive of one or of docker save, to look for the image in before its registry (repeatable)
+    #[arg(long, value_name = "PATH", requires = "remote")]
     image_layout: Vec<PathBuf>,
     #[command(flatten)]
     store: StoreArgs,

@@ -28,8 +28,8 @@ pub(super) struct PullArgs {
     image: String,
     #[command(flatten)]
     access: AccessArgs,
-    /// An OCI layout directory to look for the image in before any registry (repeatable)
-    #[arg(long, value_name = "DIR", env = "WASKLET_IMAGE_LAYOUT")]
+    /// An OCI layout, or a tar archive of one or of docker save, to look for the image in before any registry (repeatable)
+    #[arg(long, value_name = "PATH", env = "WASKLET_IMAGE_LAYOUT")]
     image_layout: Vec<PathBuf>,
     #[command(flatten)]
     store: StoreArgs,
