@@ -1,7 +1,7 @@
 //! The compiler's own process: what it may take, what its end means, and that it ends with who started it. Some of these
 //! compilers are shells that do what no wasm file should be able to.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -91,7 +91,10 @@ fn asked(wasm: &[u8], memory_bytes: u64, cpu_seconds: u64) -> (String, std::proc
     let mut leash = worker.stdin.take().unwrap();
     writeln!(leash, "{request}").unwrap();
     let mut answer = Vec::new();
-    BufReader::new(worker.stdout.take().unwrap()).read_until(b'\n', &mut answer).unwrap();
+    let mut out = BufReader::new(worker.stdout.take().unwrap());
+    out.read_until(b'\n', &mut answer).unwrap();
+    // The code, too: a worker that nobody reads ends otherwise.
+    io::copy(&mut out, &mut io::sink()).unwrap();
     (String::from_utf8(answer).unwrap(), worker.wait().unwrap())
 }
 
