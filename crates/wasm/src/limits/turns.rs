@@ -8,7 +8,7 @@
 //! to them is next. Guests that wait for something most of the time need no turn, and are never held up by one. Never
 //! here: a clock, or the CPU limit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
@@ -28,11 +28,14 @@ pub(crate) struct Share {
 
 /// Who waits, and how many have a turn. `W` is how one is told.
 struct Queue<W> {
-    free: usize,
+    turns: usize,
+    /// Who has a turn.
+    begun: BTreeSet<Place>,
     /// By virtual time, and in the order of arrival.
     waiting: BTreeMap<Place, W>,
     arrivals: u64,
-    /// The virtual time of who had the last turn. Nobody comes in below it: who was idle has saved up nothing.
+    /// The least virtual time of all of them, and never less than it was. Nobody comes in below it: who was idle has saved
+    /// up nothing.
     floor: u64,
 }
 
@@ -119,7 +122,7 @@ impl Drop for Turn {
 
 impl<W> Queue<W> {
     fn new(turns: usize) -> Self {
-        Self { free: turns.max(1), waiting: BTreeMap::new(), arrivals: 0, floor: 0 }
+        Self { turns: turns.max(1), begun: BTreeSet::new(), waiting: BTreeMap::new(), arrivals: 0, floor: 0 }
     }
 
     /// A place for somebody, who gives back the turn they had. Whoever is first has a turn then; they are told, unless it is
@@ -128,28 +131,30 @@ impl<W> Queue<W> {
         let place = (virtual_time, self.arrivals);
         self.arrivals += 1;
         self.waiting.insert(place, waker);
-        self.free += usize::from(had.is_some());
+        if let Some(had) = had {
+            self.begun.remove(&had);
+        }
         let first = self.grant();
         (place, first.filter(|(first, _)| *first != place).map(|(_, waker)| waker))
     }
 
     /// Gives up a place. If that was a turn, whoever is next has it now.
     fn leave(&mut self, place: Place) -> Option<W> {
-        if self.waiting.remove(&place).is_some() {
-            return None;
-        }
-        self.free += 1;
+        self.waiting.remove(&place);
+        self.begun.remove(&place);
         self.grant().map(|(_, waker)| waker)
     }
 
     /// A free turn for whoever is first. Nobody waits while another is free.
     fn grant(&mut self) -> Option<(Place, W)> {
-        if self.free == 0 {
+        if self.begun.len() >= self.turns {
             return None;
         }
         let (place, waker) = self.waiting.pop_first()?;
-        self.free -= 1;
-        self.floor = self.floor.max(place.0);
+        self.begun.insert(place);
+        // Those who wait come after this one.
+        let least = self.begun.first().map_or(0, |(virtual_time, _)| *virtual_time);
+        self.floor = self.floor.max(least);
         Some((place, waker))
     }
 }
