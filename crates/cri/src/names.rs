@@ -29,8 +29,8 @@ pub const CONTAINER_TERMINATION_MESSAGE_POLICY: &str = "io.kubernetes.container.
 pub const CONTAINER_PORTS: &str = "io.kubernetes.container.ports";
 /// Annotation of containers: the pod's grace period, in seconds.
 pub const POD_TERMINATION_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
-/// Annotation of pods: how many requests one instance of an HTTP guest may answer, one after the other. Unless it is
-/// there, each request has an instance of its own.
+/// Annotation of pods: how many requests one instance of an HTTP guest may answer. Unless it is there, that is up to the
+/// runtime.
 pub const HTTP_REQUESTS_PER_INSTANCE: &str = "wasklet.dev/http-requests-per-instance";
 /// In the info of a runtime's status: how many pods fit, as far as the runtime's process is concerned.
 pub const PODS_AT_MOST: &str = "podsAtMost";

@@ -97,14 +97,15 @@ pub struct GuestSpec {
 pub struct Http {
     /// The port at the pod's address.
     pub port: u16,
-    /// How many requests one instance may answer, one after the other. One keeps clients apart.
-    pub requests_per_instance: NonZeroU32,
+    /// How many requests one instance may answer; one keeps clients apart. None is one for a handler of WASI 0.2, and 128
+    /// for one of 0.3, which may have 16 of them at a time.
+    pub requests_per_instance: Option<NonZeroU32>,
 }
 
 impl Default for Http {
-    /// Port 80, and an instance for each request.
+    /// Port 80, and as many requests as suit the kind of guest.
     fn default() -> Self {
-        Self { port: 80, requests_per_instance: NonZeroU32::MIN }
+        Self { port: 80, requests_per_instance: None }
     }
 }
 

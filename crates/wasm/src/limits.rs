@@ -54,6 +54,11 @@ impl Metering {
         Ok(())
     }
 
+    /// Resolves when the guest may be polled, as far as its CPU limit goes: at once unless it has used that up.
+    pub(crate) async fn may_run(&self) {
+        self.cpu.may_run().await;
+    }
+
     pub(crate) fn cpu_used(&self) -> Duration {
         self.cpu.used()
     }

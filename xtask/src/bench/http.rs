@@ -92,11 +92,14 @@ pub(super) fn run(options: &Options) -> Result<()> {
     ];
     bench.measure(servers, options)?;
     let of_03 = written(place.path(), "hello-03.wasm", &wat::http_03_answers(200, "hello from wasm\n"))?;
-    say("WASI 0.3:");
+    say("WASI 0.3, instances that answer many requests, as both have it:");
+    let servers = [bench.ours("wasklet", &of_03, place.path(), &[])?, bench.theirs("wasmtime serve", &of_03, &[])?];
+    bench.measure(servers, options)?;
+    say("WASI 0.3, an instance for each request:");
+    let one_each = ["--annotation", "wasklet.dev/http-requests-per-instance=1"];
     let servers = [
-        bench.ours("wasklet", &of_03, place.path(), &[])?,
-        bench.theirs("wasmtime serve", &of_03, &[])?,
-        bench.theirs("wasmtime serve, an instance each", &of_03, &["--max-instance-reuse-count", "1"])?,
+        bench.ours("wasklet, one each", &of_03, place.path(), &one_each)?,
+        bench.theirs("wasmtime serve, one each", &of_03, &["--max-instance-reuse-count", "1"])?,
     ];
     bench.measure(servers, options)
 }

@@ -164,10 +164,11 @@ fn http(annotations: &ContainerAnnotations, sandbox: &SandboxSpec) -> Result<Htt
         http.port = port.container_port;
     }
     if let Some(wanted) = sandbox.annotations.get(HTTP_REQUESTS_PER_INSTANCE) {
-        http.requests_per_instance = wanted.parse().map_err(|_| {
+        let wanted = wanted.parse().map_err(|_| {
             let problem = format!("{HTTP_REQUESTS_PER_INSTANCE}: {wanted:?} is no number from 1 to {}", u32::MAX);
             ServiceError::invalid("annotations", problem)
         })?;
+        http.requests_per_instance = Some(wanted);
     }
     Ok(http)
 }
@@ -291,9 +292,9 @@ mod tests {
             annotations: [(HTTP_REQUESTS_PER_INSTANCE.to_owned(), value.to_owned())].into(),
             ..sandbox()
         };
-        let requests = |sandbox| parse(config(), &sandbox).map(|(_, request)| request.http.requests_per_instance.get());
-        assert_eq!(requests(sandbox()).unwrap(), 1);
-        assert_eq!(requests(wants("1000")).unwrap(), 1000);
+        let requests = |sandbox| parse(config(), &sandbox).map(|(_, request)| request.http.requests_per_instance);
+        assert_eq!(requests(sandbox()).unwrap(), None, "it is left to the kind of guest");
+        assert_eq!(requests(wants("1000")).unwrap().map(std::num::NonZeroU32::get), Some(1000));
         for wrong in ["0", "-1", "many", ""] {
             let refusal = requests(wants(wrong)).unwrap_err().to_string();
             assert!(refusal.contains(HTTP_REQUESTS_PER_INSTANCE), "{wrong:?}: {refusal}");

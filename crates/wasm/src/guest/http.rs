@@ -4,20 +4,23 @@
 //!   listener ─► connection (at most 1,024) ─► request (at most 256, and as many as the pool has instances)
 //!                                              └─► an instance: a trap is a 500 and a line on stderr
 //! ```
-//! Each request has an instance of its own and shares nothing with others but the container's limits and sinks, unless
-//! the pod asks for [`instances`] that answer several, one after the other. A client that leaves before its answer began
-//! ends its instance; one that leaves later is seen by the guest as a closed stream. Only HTTP/1.1 is spoken. Nothing is
-//! retried.
+//! Each request to a handler of WASI 0.2 has an instance of its own and shares nothing with others but the container's
+//! limits and sinks, unless the pod asks for [`instances`] that answer several, one after the other. Those of 0.3 answer
+//! several beside one another ([`concurrent`]), unless the pod asks for one each. A client that leaves before its answer
+//! began ends its instance, once others in it are served; one that leaves later is seen by the guest as a closed stream.
+//! Only HTTP/1.1 is spoken. Nothing is retried.
 
 mod application;
+mod concurrent;
 mod handler;
 mod instances;
-mod p3;
 mod request;
 
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +45,7 @@ use crate::wasi::Surroundings;
 use crate::wasi::network::{Everywhere, Protocol};
 pub(super) use application::Routed;
 pub(super) use handler::Handler;
-use instances::Instances;
+use handler::Instances;
 
 /// Connections one guest holds at a time; more wait in the listener's queue.
 const CONNECTIONS: usize = 1_024;
@@ -92,6 +95,9 @@ impl Site {
 
 struct Shared {
     instances: Instances,
+    /// What the pod wants of instances, and where those stay that nobody is in.
+    requests_each: Option<NonZeroU32>,
+    idle_places: Arc<Semaphore>,
     args: Vec<String>,
     surroundings: Arc<Surroundings>,
     stdout: OutputSink,
@@ -137,7 +143,9 @@ pub(super) fn prepare(
     let bound = bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|source| StartError::Listen { address, source })?;
     let shared = Shared {
-        instances: Instances::new(handler, requests_per_instance.get(), Arc::clone(&engines.idle_instances)),
+        instances: Instances::new(handler, requests_per_instance, Arc::clone(&engines.idle_instances)),
+        requests_each: requests_per_instance,
+        idle_places: Arc::clone(&engines.idle_instances),
         args,
         surroundings,
         stdout,
@@ -208,7 +216,7 @@ impl Server {
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         let mut expirations = JoinSet::new();
-        for part in site.parts().iter().filter(|part| part.instances.are_shared()).map(Arc::clone) {
+        for part in site.parts().iter().map(Arc::clone) {
             expirations.spawn(async move { part.instances.expire().await });
         }
         loop {
@@ -233,6 +241,7 @@ impl Server {
         drop((listener, _everywhere));
         while connections.join_next().await.is_some() {}
         // A guest may go on working after its answer is sent.
+        site.parts().iter().for_each(|part| part.instances.retire());
         shared.tracker.close();
         shared.tracker.wait().await;
     }
@@ -280,7 +289,9 @@ impl Shared {
     /// What answers beside this one, within the same limits.
     fn beside(&self, id: String, handler: Handler, surroundings: Arc<Surroundings>) -> Self {
         Self {
-            instances: self.instances.like(handler),
+            instances: Instances::new(handler, self.requests_each, Arc::clone(&self.idle_places)),
+            requests_each: self.requests_each,
+            idle_places: Arc::clone(&self.idle_places),
             surroundings,
             args: vec![id],
             stdout: self.stdout.clone(),
@@ -310,6 +321,11 @@ impl Shared {
 
 fn nameless() -> Response<HyperOutgoingBody> {
     plain(StatusCode::BAD_REQUEST, "the request names no host\n")
+}
+
+fn failed(error: &impl Debug) -> Response<HyperOutgoingBody> {
+    tracing::debug!("HTTP guest: answered with an error: {error:?}");
+    plain(StatusCode::INTERNAL_SERVER_ERROR, "the guest answered with an error\n")
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<HyperOutgoingBody> {

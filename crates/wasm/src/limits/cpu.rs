@@ -89,9 +89,17 @@ impl Cpu {
         }
     }
 
-    /// When the guest may run again; `None` is now.
+    /// When the guest may run again, or is to be looked at again, as it does not sleep through a change of its limit, however
+    /// long its debt; `None` is now.
     fn throttled_until(&self, now: Instant) -> Option<Instant> {
-        self.is_limited().then(|| self.bucket().throttled_until(now))?
+        let until = self.is_limited().then(|| self.bucket().throttled_until(now))??;
+        Some(until.min(now + PERIOD))
+    }
+
+    pub(super) async fn may_run(&self) {
+        while let Some(until) = self.throttled_until(Instant::now()) {
+            tokio::time::sleep_until(until).await;
+        }
     }
 }
 
@@ -145,6 +153,12 @@ pub(crate) struct Metered<F> {
 #[derive(Clone, Default)]
 pub(crate) struct PollCount(Arc<AtomicU64>);
 
+impl PollCount {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl<F: Future> Metered<F> {
     pub(crate) fn new(metering: Arc<Metering>, polls: PollCount, run: F) -> Self {
         Self { run: Box::pin(run), metering, polls, parked: None, needs_turn: false, next_slice: None }
@@ -162,13 +176,11 @@ impl<F: Future> Future for Metered<F> {
                 this.parked = None;
             }
             // After waking, others of the same guest may have emptied the bucket again.
-            // Nor does it sleep through a change of its limit, however long its debt.
-            let now = Instant::now();
-            match this.metering.cpu.throttled_until(now) {
+            match this.metering.cpu.throttled_until(Instant::now()) {
                 Some(until) => {
                     // Asleep it has no use for its turn.
                     this.next_slice = None;
-                    this.parked = Some(Box::pin(tokio::time::sleep_until(until.min(now + PERIOD))));
+                    this.parked = Some(Box::pin(tokio::time::sleep_until(until)));
                 }
                 None => break,
             }

@@ -1,14 +1,10 @@
 //! Commands of WASI 0.3.
 
-use std::time::Duration;
-
 use testbed::guests::wat;
-use tokio::io::AsyncWriteExt;
 use wasm::code::Kind;
 use wasm::guest::Exit;
 
-use crate::http::{connect, get, rest, serve, streams_both_ways};
-use crate::node::{PATIENCE, Setup, compile, until};
+use crate::node::{Setup, compile};
 
 #[tokio::test]
 async fn a_command_of_wasi_03_runs_to_its_end() {
@@ -31,34 +27,6 @@ async fn a_command_of_wasi_03_that_sleeps_is_killed() {
     assert_eq!(running.stdout.recv().await.unwrap(), "hello from WASI 0.3\n");
     running.guest.kill();
     assert_eq!(running.exited().await, Exit::Killed);
-}
-
-#[tokio::test]
-async fn a_handler_of_wasi_03_answers_each_request_and_goes_on_after_its_answer_began() {
-    let wasm = wat::http_03_answers(201, "hello from WASI 0.3\n");
-    assert_eq!(compile(&wasm).await.unwrap().kind(), Kind::HttpP3);
-    let (running, address) = serve(&wasm).await;
-    for _ in 0..3 {
-        let answer = get(address).await;
-        assert!(answer.starts_with("HTTP/1.1 201 ") && answer.contains("hello from WASI 0.3\n"), "{answer}");
-    }
-    assert!(running.guest.usage().cpu > Duration::ZERO);
-    until("all instances are gone", || running.guest.usage().memory_bytes == 0).await;
-    running.guest.request_stop(PATIENCE);
-    assert_eq!(running.exited().await, Exit::Code(0));
-}
-
-#[tokio::test]
-async fn bodies_stream_both_ways_through_a_handler_of_wasi_03() {
-    streams_both_ways(&wat::http_03_echoes()).await;
-}
-
-#[tokio::test]
-async fn what_a_handler_of_wasi_03_is_not_told_it_is_not_asked() {
-    let (_running, address) = serve(&wat::http_03_echoes()).await;
-    let mut stream = connect(address).await;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-    assert!(rest(stream).await.starts_with("HTTP/1.0 400 "));
 }
 
 #[tokio::test]

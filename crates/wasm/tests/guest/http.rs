@@ -37,7 +37,7 @@ pub(crate) async fn get(address: SocketAddr) -> String {
 }
 
 /// Reads until the text has come.
-async fn read_until(stream: &mut TcpStream, text: &str) {
+pub(crate) async fn read_until(stream: &mut TcpStream, text: &str) {
     let mut answer = String::new();
     while !answer.contains(text) {
         let mut piece = [0; 1024];
@@ -87,13 +87,13 @@ pub(crate) async fn streams_both_ways(echoes: &[u8]) {
 }
 
 /// The status of one answer.
-async fn status(address: SocketAddr) -> u16 {
+pub(crate) async fn status(address: SocketAddr) -> u16 {
     let answer = get(address).await;
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status")
 }
 
-async fn serve_shared(wasm: &[u8], requests: u32) -> (Running, SocketAddr) {
-    let http = Http { port: 8080, requests_per_instance: requests.try_into().unwrap() };
+pub(crate) async fn serve_shared(wasm: &[u8], requests: u32) -> (Running, SocketAddr) {
+    let http = Http { port: 8080, requests_per_instance: Some(requests.try_into().unwrap()) };
     let running = Setup::of(wasm).await.with(|spec| spec.http = http).start();
     let address = running.guest.listening().expect("an HTTP guest listens");
     (running, address)

@@ -8,6 +8,7 @@ mod compiler;
 mod concurrent;
 mod files;
 mod http;
+mod http_03;
 mod kill;
 mod limits;
 mod node;

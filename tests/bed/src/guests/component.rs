@@ -31,7 +31,8 @@ const PROPOSALS: &str =
     concat!(include_str!("../../../guests/wit/stores.wit"), include_str!("../../../guests/wit/spin.wit"));
 
 /// What guests written by hand use of WASI 0.3.
-const WASI_03: [(&str, &str); 2] = [
+const WASI_03: [(&str, &str); 3] = [
+    ("clocks-0.3.wit", include_str!("../../../guests/wit/clocks-0.3.wit")),
     ("run-0.3.wit", include_str!("../../../guests/wit/run-0.3.wit")),
     ("http-0.3.wit", include_str!("../../../guests/wit/http-0.3.wit")),
 ];
@@ -65,6 +66,7 @@ world spin {
     import fermyon:spin/llm@2.0.0;
 }
 world http-03 {
+    import wasi:clocks/monotonic-clock@0.3.0;
     import wasi:http/types@0.3.0;
     export wasi:http/handler@0.3.0;
 }

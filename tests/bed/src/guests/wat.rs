@@ -182,12 +182,16 @@ pub fn http_answers(status: u16, text: &str) -> Vec<u8> {
 /// `last`.
 #[must_use]
 pub fn http_counts(last: u32) -> Vec<u8> {
-    let counted = format!(
+    http_with_status(&counted(last), "counted")
+}
+
+/// A status that tells how many requests there were, up to the `last`.
+fn counted(last: u32) -> String {
+    format!(
         "(global.set $requests (i32.add (global.get $requests) (i32.const 1))) \
          (if (i32.gt_u (global.get $requests) (i32.const {last})) (then (unreachable))) \
          (i32.add (i32.const 200) (global.get $requests))"
-    );
-    http_with_status(&counted, "counted")
+    )
 }
 
 fn http_with_status(status: &str, text: &str) -> Vec<u8> {
@@ -203,8 +207,26 @@ pub fn http_echoes() -> Vec<u8> {
 /// [`http_answers`] as WASI 0.3 has it (`wasi:http/handler@0.3`); the text is written once the answer has begun.
 #[must_use]
 pub fn http_03_answers(status: u16, text: &str) -> Vec<u8> {
+    http_03_with_status(&format!("(i32.const {status})"), text)
+}
+
+/// [`http_counts`] as WASI 0.3 has it.
+#[must_use]
+pub fn http_03_counts(last: u32) -> Vec<u8> {
+    http_03_with_status(&counted(last), "counted")
+}
+
+fn http_03_with_status(status: &str, text: &str) -> Vec<u8> {
     let source = filled(include_str!("../../../guests/wat/http-03-answer.wat"), text);
-    of_world(&source.replace("@STATUS@", &status.to_string()), "http-03")
+    of_world(&source.replace("@STATUS@", status), "http-03")
+}
+
+/// A component of WASI 0.3 that answers a request once its instance has had `company` of them, with the status 200 and
+/// how many those are by then.
+#[must_use]
+pub fn http_03_gathers(company: u32) -> Vec<u8> {
+    let source = include_str!("../../../guests/wat/http-03-gathers.wat");
+    of_world(&source.replace("@COMPANY@", &company.to_string()), "http-03")
 }
 
 /// [`http_echoes`] as WASI 0.3 has it.
@@ -358,7 +380,9 @@ mod tests {
         for guest in [http_answers(200, "hello\n"), http_echoes(), http_is_silent(), http_traps()] {
             check_world(&guest, &["wasi:http/incoming-handler@0.2"]);
         }
-        for guest in [http_03_answers(200, "hello\n"), http_03_echoes(), spin_03()] {
+        for guest in
+            [http_03_answers(200, "hello\n"), http_03_echoes(), http_03_counts(1), http_03_gathers(2), spin_03()]
+        {
             check_world(&guest, &["wasi:http/handler@0.3"]);
         }
     }

@@ -1,4 +1,4 @@
-//! The instances that answer requests: a component comes in, an instance for each request goes out.
+//! The instances of a handler of WASI 0.2: a component comes in, an instance for each request goes out.
 //!
 //! An instance answers one request, so that nothing of one client can be seen by another. Where the pod asks for more
 //! ([`crate::container`] reads its annotation), an instance that has answered waits here for the next request. What a
@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,8 +19,7 @@ use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
-use super::Handler;
-use crate::limits::{PollCount, yield_at_ticks};
+use crate::limits::PollCount;
 use crate::wasi::{Host, Stdio};
 
 /// How long an instance waits for a next request. Until then it holds its memory, within the container's limit.
@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// The instances of one guest.
 pub(super) struct Instances {
-    handler: Handler,
+    proxy: ProxyPre<Host>,
     requests_each: AtomicU32,
     idle: Mutex<VecDeque<Idle>>,
     /// Told when one begins to wait.
@@ -45,8 +45,7 @@ struct Idle {
 /// One instance and its store.
 pub(super) struct Instance {
     pub(super) store: Store<Host>,
-    /// What is called again. Absent until the first request, which pays for its making; and of 0.3 always, as an
-    /// instance of it answers one request.
+    /// What is called again. Absent until the first request, which pays for its making.
     proxy: Option<Proxy>,
     pub(super) stdio: Stdio,
     pub(super) polls: PollCount,
@@ -54,18 +53,13 @@ pub(super) struct Instance {
 }
 
 impl Instances {
-    pub(super) fn new(handler: Handler, requests_each: u32, places: Arc<Semaphore>) -> Self {
-        let requests_each = AtomicU32::new(requests_each);
-        Self { handler, requests_each, idle: Mutex::default(), waits: Notify::new(), places }
+    pub(super) fn new(proxy: ProxyPre<Host>, requests_each: Option<NonZeroU32>, places: Arc<Semaphore>) -> Self {
+        let requests_each = AtomicU32::new(requests_each.map_or(1, NonZeroU32::get));
+        Self { proxy, requests_each, idle: Mutex::default(), waits: Notify::new(), places }
     }
 
-    /// Those of another component, which answer as many.
-    pub(super) fn like(&self, handler: Handler) -> Self {
-        Self::new(handler, self.requests_each.load(Ordering::Relaxed), Arc::clone(&self.places))
-    }
-
-    pub(super) fn handler(&self) -> &Handler {
-        &self.handler
+    pub(super) fn proxy(&self) -> &ProxyPre<Host> {
+        &self.proxy
     }
 
     fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
@@ -80,14 +74,6 @@ impl Instances {
     /// One that waits, the last that came first: the others are left to expire.
     pub(super) fn waiting(&self) -> Option<Instance> {
         self.are_shared().then(|| self.idle().pop_back()).flatten().map(|idle| idle.instance)
-    }
-
-    pub(super) fn fresh(&self, host: Host, stdio: Stdio) -> Instance {
-        let mut store = Store::new(self.handler.engine(), host);
-        store.limiter(|host| &mut host.memory);
-        let polls = PollCount::default();
-        yield_at_ticks(&mut store, &polls);
-        Instance { store, proxy: None, stdio, polls, answered: 0 }
     }
 
     /// Takes an instance back that has answered; it is dropped where it may not wait.
@@ -124,7 +110,11 @@ impl Instances {
 }
 
 impl Instance {
-    /// Answers one request of WASI 0.2.
+    pub(super) fn new((store, stdio, polls): (Store<Host>, Stdio, PollCount)) -> Self {
+        Self { store, proxy: None, stdio, polls, answered: 0 }
+    }
+
+    /// Answers one request.
     pub(super) async fn handle(
         mut self,
         proxy: &ProxyPre<Host>,

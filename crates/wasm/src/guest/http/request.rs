@@ -16,27 +16,35 @@ use futures::FutureExt;
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
+use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::super::{Exit, Stdin};
-use super::instances::Instance;
-use super::{Handler, Shared, Turn, nameless, p3, plain};
-use crate::limits::{Metered, PollCount};
-use crate::wasi::Stdio;
+use super::instances::{self, Instance};
+use super::{Instances, Shared, Turn, failed, nameless, plain};
+use crate::limits::{Metered, PollCount, yield_at_ticks};
 use crate::wasi::stdio::{Input, Output, Pieces};
+use crate::wasi::{Host, Stdio};
 
 /// The guest's answer to one request: a response, or the error it chose.
 pub(super) type Answer<E> = Result<Response<HyperOutgoingBody>, E>;
 
 /// What was asked, for a line on standard error.
-struct Asked {
+#[derive(Clone)]
+pub(super) struct Asked {
     method: Method,
     uri: Uri,
 }
 
-/// What one request holds while it runs.
+impl Asked {
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        Self { method: request.method().clone(), uri: request.uri().clone() }
+    }
+}
+
+/// What one request to a handler of 0.2 holds while it runs.
 struct Running {
     asked: Asked,
     turn: Turn,
@@ -56,46 +64,55 @@ enum Began<E> {
 
 impl Shared {
     pub(super) async fn run(self: Arc<Self>, request: Request<Incoming>, turn: Turn) -> Response<HyperOutgoingBody> {
-        let asked = Asked { method: request.method().clone(), uri: request.uri().clone() };
-        let mut instance = self.instances.waiting().unwrap_or_else(|| self.fresh());
+        match &self.instances {
+            Instances::P2(instances) => self.run_alone(instances, request, turn).await,
+            Instances::P3(instances) => self.run_beside_others(instances, request, turn).await,
+        }
+    }
+
+    /// Answers a request in an instance that has no other at the time.
+    async fn run_alone(
+        self: &Arc<Self>,
+        instances: &instances::Instances,
+        request: Request<Incoming>,
+        turn: Turn,
+    ) -> Response<HyperOutgoingBody> {
+        let proxy = instances.proxy().clone();
+        let mut instance = instances.waiting().unwrap_or_else(|| Instance::new(self.store(proxy.engine())));
         let running = Running {
-            asked,
+            asked: Asked::of(&request),
             turn,
             stdio: instance.stdio.clone(),
             polls: instance.polls.clone(),
             used: instance.is_used(),
         };
-        match self.instances.handler().clone() {
-            Handler::P2(proxy) => {
-                let (answer, answered) = oneshot::channel();
-                let mut http = instance.store.data_mut().http();
-                let Ok(incoming) = http.new_incoming_request(Scheme::Http, request) else { return nameless() };
-                let Ok(outparam) = http.new_response_outparam(answer) else {
-                    return plain(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be run\n");
-                };
-                let handle = async move { instance.handle(&proxy, incoming, outparam).await.map(Some) };
-                self.respond(handle, running, answered).await
-            }
-            Handler::P3(service) => {
-                let Some(request) = p3::addressed(request) else { return nameless() };
-                let (answer, answered) = oneshot::channel();
-                let handle = async move { p3::handle(service, instance.store, request, answer).await.map(|()| None) };
-                self.respond(handle, running, answered).await
-            }
-        }
+        let (answer, answered) = oneshot::channel();
+        let mut http = instance.store.data_mut().http();
+        let Ok(incoming) = http.new_incoming_request(Scheme::Http, request) else { return nameless() };
+        let Ok(outparam) = http.new_response_outparam(answer) else {
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be run\n");
+        };
+        let handle = async move { instance.handle(&proxy, incoming, outparam).await };
+        self.respond(handle, running, answered).await
     }
 
     /// Runs a request until its answer begins, and has the rest run by itself.
     async fn respond<E: Debug>(
         self: &Arc<Self>,
-        handle: impl Future<Output = wasmtime::Result<Option<Instance>>> + Send + 'static,
+        handle: impl Future<Output = wasmtime::Result<Instance>> + Send + 'static,
         running: Running,
         answered: oneshot::Receiver<Answer<E>>,
     ) -> Response<HyperOutgoingBody> {
         let (shared, polls) = (Arc::clone(self), running.polls.clone());
         let work = async move {
             let ended = AssertUnwindSafe(handle).catch_unwind().await;
-            shared.judge(ended, running).await
+            let Running { asked, turn: _until_the_end, stdio, used, .. } = running;
+            let share_no_more = || used && shared.alone().is_some_and(instances::Instances::share_no_more);
+            let (status, instance) = shared.judge(ended, &[asked], &stdio, share_no_more).await;
+            if let (Some(instances), Some(instance)) = (shared.alone(), instance) {
+                instances.give_back(instance);
+            }
+            status
         };
         let mut work = Metered::new(Arc::clone(&self.metering), polls, work);
         match begun(&mut work, answered).await {
@@ -103,10 +120,7 @@ impl Shared {
                 if !ended {
                     self.go_on(work);
                 }
-                answer.unwrap_or_else(|error| {
-                    tracing::debug!("HTTP guest: answered with an error: {error:?}");
-                    plain(StatusCode::INTERNAL_SERVER_ERROR, "the guest answered with an error\n")
-                })
+                answer.unwrap_or_else(|error| failed(&error))
             }
             Began::Ended(status) => plain(status, "the guest ended without an answer\n"),
         }
@@ -124,7 +138,8 @@ impl Shared {
         });
     }
 
-    fn fresh(&self) -> Instance {
+    /// A store for an instance, with its streams and what counts its polls.
+    pub(super) fn store(&self, engine: &Engine) -> (Store<Host>, Stdio, PollCount) {
         let stdio = Stdio {
             input: Input::new(Stdin::Empty, self.tty),
             output: Output::new(self.stdout.clone(), self.tty, Pieces::Lines),
@@ -132,20 +147,32 @@ impl Shared {
         };
         let (memory, termination) = (self.metering.store_memory(), self.termination.clone());
         let host = self.surroundings.host(&self.args, stdio.clone(), memory, termination);
-        self.instances.fresh(host, stdio)
+        let mut store = Store::new(engine, host);
+        store.limiter(|host| &mut host.memory);
+        let polls = PollCount::default();
+        yield_at_ticks(&mut store, &polls);
+        (store, stdio, polls)
     }
 
-    /// What the end of a request means for its instance and for the guest; the status is for a client that has no answer
-    /// yet.
-    async fn judge(
+    fn alone(&self) -> Option<&instances::Instances> {
+        match &self.instances {
+            Instances::P2(instances) => Some(instances),
+            Instances::P3(_) => None,
+        }
+    }
+
+    /// What the end of an instance, or of a request to it, means for the guest. The status is for clients that have no answer
+    /// yet; what has not failed comes back. One that trapped may have to be the last that answered several.
+    pub(super) async fn judge<T>(
         &self,
-        ended: Result<wasmtime::Result<Option<Instance>>, Box<dyn Any + Send>>,
-        running: Running,
-    ) -> StatusCode {
-        let Running { asked, turn: _until_the_end, stdio, used, .. } = running;
+        ended: Result<wasmtime::Result<T>, Box<dyn Any + Send>>,
+        asked: &[Asked],
+        stdio: &Stdio,
+        share_no_more: impl FnOnce() -> bool,
+    ) -> (StatusCode, Option<T>) {
         let mut status = StatusCode::INTERNAL_SERVER_ERROR;
-        let (exit, instance) = match ended {
-            Ok(Ok(instance)) => (Exit::Code(0), instance),
+        let (exit, whole) = match ended {
+            Ok(Ok(whole)) => (Exit::Code(0), Some(whole)),
             // The others are not to end with this one, as they would if the whole container were out of memory.
             Ok(Err(error)) if is_crowded(&error) => {
                 status = StatusCode::SERVICE_UNAVAILABLE;
@@ -155,24 +182,27 @@ impl Shared {
             Err(panic) => (Exit::from_panic(panic.as_ref()), None),
         };
         if let Some(complaint) = exit.complaint() {
-            stdio.error.write_line(&format!("{} {}: {complaint}", asked.method, asked.uri.path())).await;
+            stdio.error.write_line(&format!("{}: {complaint}", named(asked))).await;
         }
-        if used && matches!(exit, Exit::Trap { .. }) && self.instances.share_no_more() {
+        if matches!(exit, Exit::Trap { .. }) && share_no_more() {
             let line =
                 "an instance failed that had answered before; from now on each request has an instance of its own";
             stdio.error.write_line(line).await;
         }
         stdio.output.finish().await;
         stdio.error.finish().await;
-        if let Some(instance) = instance {
-            self.instances.give_back(instance);
-        }
         // One instance that alone outgrows the container's limit, or a bug of ours: the container ends, as on Linux.
         if matches!(exit, Exit::OutOfMemory | Exit::HostPanic { .. }) {
             self.fatal.send_replace(Some(exit));
         }
-        status
+        (status, whole)
     }
+}
+
+/// The requests that ended together, by method and path.
+fn named(asked: &[Asked]) -> String {
+    let names: Vec<_> = asked.iter().map(|asked| format!("{} {}", asked.method, asked.uri.path())).collect();
+    if names.is_empty() { "after its answer".to_owned() } else { names.join(", ") }
 }
 
 /// Runs the guest until its answer begins or it ends.
