@@ -8,7 +8,7 @@
 //!               └─ kill, or dropping the Guest: Killed (137) within about one tick
 //! ```
 //! A guest never outlives its [`Guest`], never runs on the caller's tokio runtime, and a panic while it runs ends
-//! this guest only. Beside it run commands ([`exec`]), which end with it. Nothing here knows of pods, log files or
+//! this guest only. Beside it, or in its own instance, run commands ([`exec`]), which end with it. Nothing here knows of pods, log files or
 //! restarts.
 
 pub mod application;
@@ -16,6 +16,7 @@ mod command;
 pub mod exec;
 mod export;
 mod http;
+mod live;
 mod outcome;
 mod stop;
 mod termination;
@@ -51,6 +52,7 @@ pub(crate) use termination::Termination;
 
 use command::Program;
 use exec::COMMANDS;
+use live::{Live, Obituary};
 use stop::StopHandler;
 
 /// How long the end of a guest waits for its tasks to notice. They do within a tick or two; what does not is not to keep a
@@ -219,6 +221,32 @@ struct Ground {
     code: Arc<Code>,
     surroundings: Arc<Surroundings>,
     metering: Arc<Metering>,
+    /// The way into the guest's own instance, where that can be called.
+    live: Option<Live>,
+}
+
+/// How a guest is run.
+enum Entry {
+    Requests(http::Handler),
+    Program(Program),
+}
+
+impl Entry {
+    /// Who answers HTTP does that, unless one of its functions is named.
+    fn of(code: &Code, args: &[String]) -> Result<Self, Refusal> {
+        match http::Handler::of(code).filter(|_| export::named(args).is_none()) {
+            Some(handler) => Ok(Self::Requests(handler)),
+            None => Ok(Self::Program(Program::of(code, args)?)),
+        }
+    }
+
+    /// The way into the instance that it will run in, if that can be called.
+    fn way_in(&mut self) -> Option<(Live, Obituary)> {
+        match self {
+            Self::Requests(_) => None,
+            Self::Program(program) => program.way_in(),
+        }
+    }
 }
 
 /// Starts a guest. When this returns, an HTTP guest's listener is bound and accepting; a command is being
@@ -241,15 +269,16 @@ pub fn start(engines: &Arc<Engines>, spec: GuestSpec) -> Result<Guest, StartErro
     };
     let surroundings = Arc::new(surroundings);
     let metering = Arc::new(Metering::new(&spec.limits, engines.ticker(), engines.turns()));
-    let ground = Ground { engines: Arc::clone(engines), code, surroundings, metering };
+    let mut entry = Entry::of(&code, &args)?;
+    let (live, obituary) = entry.way_in().unzip();
+    let ground = Ground { engines: Arc::clone(engines), code, surroundings, metering, live };
     let streams = Streams { stdin, stdout, stderr, tty };
     let (termination, kill) = (Termination::default(), CancellationToken::new());
     let (tasks, requests) = (TaskTracker::new(), TaskTracker::new());
     let handler = StopHandler::new(ground.clone(), &streams, termination.of_a_command());
     let mut listening = None;
-    let handles = http::Handler::of(&ground.code).filter(|_| export::named(&args).is_none());
-    let run: BoxFuture<'static, Exit> = match handles {
-        Some(requests_handler) => {
+    let run: BoxFuture<'static, Exit> = match entry {
+        Entry::Requests(requests_handler) => {
             let (surroundings, termination) = (Arc::clone(&ground.surroundings), termination.clone());
             let (http, heard) = (spec.http, termination.clone());
             let served = http::Served { args, surroundings, streams, http, termination: heard, application };
@@ -258,10 +287,13 @@ pub fn start(engines: &Arc<Engines>, spec: GuestSpec) -> Result<Guest, StartErro
             listening = Some(server.address());
             stop::server(server.serve(), termination, handler).boxed()
         }
-        None => {
-            let program = Program::of(&ground.code, &args)?;
+        Entry::Program(program) => {
             let (metering, heard) = (Arc::clone(&ground.metering), termination.clone());
             let run = command::prepare(program, &args, &ground.surroundings, streams, metering, heard);
+            let run = match obituary {
+                Some(obituary) => obituary.of(run).boxed(),
+                None => run.boxed(),
+            };
             stop::command(run, termination.clone(), handler).boxed()
         }
     };

@@ -9,7 +9,8 @@ use wasmtime::{Engine, InstancePre, Store};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::p3::bindings as p3;
 
-use super::export::{self, Function, Refusal};
+use super::export::{self, Function, Refusal, Returned};
+use super::live::{self, Calls, Live, Obituary};
 use super::{Exit, Streams, Termination};
 use crate::code::{Code, Prepared};
 use crate::limits::{Metered, Metering, PollCount, yield_at_ticks};
@@ -21,12 +22,13 @@ pub(super) enum Program {
     Module(InstancePre<Host>),
     Reactor(InstancePre<Host>),
     Component(CommandPre<Host>),
-    Concurrent(p3::CommandPre<Host>),
+    /// With what is called in it beside its entry point.
+    Concurrent(p3::CommandPre<Host>, Option<Calls>),
     Function(Function),
 }
 
 /// What a program's end is, as far as it says so itself.
-struct Ended {
+pub(super) struct Ended {
     code: i32,
     /// A line for standard output, and one for standard error.
     output: Option<String>,
@@ -52,27 +54,32 @@ pub(super) fn prepare(
     store.limiter(|host| &mut host.memory);
     yield_at_ticks(&mut store, &polls);
     let run = async move {
-        let (exit, complaint) = match program.run(store).await {
-            Ok(ended) => {
-                if let Some(line) = ended.output {
-                    output.write_line(&line).await;
-                }
-                (Exit::Code(ended.code), ended.complaint)
-            }
-            Err(failure) => {
-                let exit = Exit::from_error(&failure);
-                let complaint = exit.complaint();
-                (exit, complaint)
-            }
-        };
-        if let Some(line) = complaint {
-            error.write_line(&line).await;
-        }
-        output.finish().await;
-        error.finish().await;
-        exit
+        let outcome = program.run(store).await.map_err(|failure| Exit::from_error(&failure));
+        told(outcome, &output, &error).await
     };
     Metered::new(metering, polls, run)
+}
+
+/// Writes how a program ended, and waits until all of its output has been taken.
+pub(super) async fn told(outcome: Result<Ended, Exit>, output: &Output, error: &Output) -> Exit {
+    let (exit, complaint) = match outcome {
+        Ok(ended) => {
+            if let Some(line) = ended.output {
+                output.write_line(&line).await;
+            }
+            (Exit::Code(ended.code), ended.complaint)
+        }
+        Err(exit) => {
+            let complaint = exit.complaint();
+            (exit, complaint)
+        }
+    };
+    if let Some(line) = complaint {
+        error.write_line(&line).await;
+    }
+    output.finish().await;
+    error.finish().await;
+    exit
 }
 
 impl Program {
@@ -85,23 +92,31 @@ impl Program {
             Prepared::CommandP1(module) => Ok(Self::Module(module.clone())),
             Prepared::ReactorP1(module) => Ok(Self::Reactor(module.clone())),
             Prepared::CommandP2(component) => Ok(Self::Component(component.clone())),
-            Prepared::CommandP3(component) => Ok(Self::Concurrent(component.clone())),
+            Prepared::CommandP3(component) => Ok(Self::Concurrent(component.clone(), None)),
             Prepared::HttpP2(proxy) => match CommandPre::new(proxy.instance_pre().clone()) {
                 Ok(component) => Ok(Self::Component(component)),
                 Err(_) => Err(Refusal::no_command(code.prepared())),
             },
             Prepared::HttpP3(service) => match p3::CommandPre::new(service.instance_pre().clone()) {
-                Ok(component) => Ok(Self::Concurrent(component)),
+                Ok(component) => Ok(Self::Concurrent(component, None)),
                 Err(_) => Err(Refusal::no_command(code.prepared())),
             },
         }
+    }
+
+    /// The way into the instance that it will run in, if that can be called.
+    pub(super) fn way_in(&mut self) -> Option<(Live, Obituary)> {
+        let Self::Concurrent(_, calls) = self else { return None };
+        let (live, inside, obituary) = live::way();
+        *calls = Some(inside);
+        Some((live, obituary))
     }
 
     fn engine(&self) -> &Engine {
         match self {
             Program::Module(module) | Program::Reactor(module) => module.module().engine(),
             Program::Component(component) => component.engine(),
-            Program::Concurrent(component) => component.engine(),
+            Program::Concurrent(component, _) => component.engine(),
             Program::Function(function) => function.engine(),
         }
     }
@@ -129,17 +144,27 @@ impl Program {
                 let ended = command.wasi_cli_run().call_run(&mut store).await?;
                 Ok(Ended::with(i32::from(ended.is_err())))
             }
-            Program::Concurrent(component) => {
-                let command = component.instantiate_async(&mut store).await?;
-                let run = async |store: &Accessor<Host>| command.wasi_cli_run().call_run(store).await;
+            Program::Concurrent(component, calls) => {
+                let instance = component.instance_pre().instantiate_async(&mut store).await?;
+                let command = p3::Command::new(&mut store, &instance)?;
+                let run = async |store: &Accessor<Host>| {
+                    let run = command.wasi_cli_run().call_run(store);
+                    match calls {
+                        Some(calls) => calls.beside(run, store, instance).await,
+                        None => run.await,
+                    }
+                };
                 let ended = store.run_concurrent(run).await??;
                 Ok(Ended::with(i32::from(ended.is_err())))
             }
-            Program::Function(function) => {
-                let export::Returned { output, error } = function.call(&mut store).await?;
-                Ok(Ended { code: i32::from(error.is_some()), output, complaint: error })
-            }
+            Program::Function(function) => Ok(function.call(&mut store).await?.into()),
         }
+    }
+}
+
+impl From<Returned> for Ended {
+    fn from(Returned { output, error }: Returned) -> Self {
+        Self { code: i32::from(error.is_some()), output, complaint: error }
     }
 }
 

@@ -3,7 +3,8 @@
 //! A command is a new instance of the guest's own code, or of a program beside it, over the guest's files, environment,
 //! network and limits: of its entry point, which gets the arguments, or of an exported function (see [`super::export`]).
 //! What it uses is charged to the guest. It ends with the guest, with its [`Exec`], or by itself, and never takes the
-//! guest with it.
+//! guest with it. Only where the guest is a command of WASI 0.3 its exported functions are called in the instance that its
+//! program runs in (see [`super::live`]).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Program};
-use super::export::Refusal;
 pub(crate) use super::export::named;
+use super::export::{Function, Refusal};
 use super::{Exit, Ground, Guest, StartError, Streams, Termination, known, to_the_end};
 use crate::code::Code;
 
@@ -69,7 +70,11 @@ impl Guest {
         let runtime = self.ground.engines.runtime().ok_or(ExecError::Start(StartError::ShuttingDown))?;
         let _context = runtime.enter();
         let run = self.ground.run(spec, self.termination.of_a_command())?;
-        let kill = self.kill.child_token();
+        let (run, kill) = match run {
+            Run::New(run) => (run, self.kill.child_token()),
+            // The guest's end is its own, and it says how that came.
+            Run::Live(run) => (run, CancellationToken::new()),
+        };
         let (ended, exit) = watch::channel(None);
         let killed = kill.clone();
         let run = self.tasks.spawn(run);
@@ -81,12 +86,26 @@ impl Guest {
     }
 }
 
+/// What runs a command to its end.
+pub(super) enum Run {
+    /// In an instance of its own.
+    New(BoxFuture<'static, Exit>),
+    /// In the guest's.
+    Live(BoxFuture<'static, Exit>),
+}
+
 impl Ground {
     /// What runs a command to its end.
-    pub(super) fn run(&self, spec: ExecSpec, termination: Termination) -> Result<BoxFuture<'static, Exit>, ExecError> {
+    pub(super) fn run(&self, spec: ExecSpec, termination: Termination) -> Result<Run, ExecError> {
         let ExecSpec { code, args, streams } = spec;
+        let live = self.live.as_ref().filter(|_| code.is_none());
         let code = code.as_ref().unwrap_or(&self.code);
-        let program = Program::of(code, &args).map_err(ExecError::Refused)?;
+        let program = match (Program::of(code, &args).map_err(ExecError::Refused)?, live) {
+            (Program::Function(Function::Component { call, .. }), Some(live)) => {
+                return Ok(Run::Live(live.call(call, streams).boxed()));
+            }
+            (program, _) => program,
+        };
         if matches!(program, Program::Reactor(_)) {
             return Err(ExecError::Refused(Refusal::no_command(code.prepared())));
         }
@@ -101,7 +120,7 @@ impl Ground {
             };
             run.await
         };
-        Ok(run.boxed())
+        Ok(Run::New(run.boxed()))
     }
 }
 

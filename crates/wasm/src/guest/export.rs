@@ -2,15 +2,16 @@
 //!
 //! Text is WAVE, the value encoding of the component model; a plain word serves for a `string` too. A function is named
 //! by itself where only one has the name, or after its interface: `health/liveness`, `wasklet:probe/health.liveness`,
-//! `wasklet:probe/health@0.1.0#liveness`. Never here: which instance is called, and what the call may use.
+//! `wasklet:probe/health@0.1.0#liveness`. Never here: whether a new instance or a live one is called, and what the call may
+//! use.
 
 use thiserror::Error;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::wasm_wave::parser::ParserError;
 use wasmtime::component::wasm_wave::wasm::{DisplayFunc, DisplayType};
 use wasmtime::component::wasm_wave::{self};
-use wasmtime::component::{self, Component, ComponentExportIndex, Type};
-use wasmtime::{Engine, ExternType, FuncType, InstancePre, Module, Store, Val};
+use wasmtime::component::{self, Accessor, Component, ComponentExportIndex, Instance, Type};
+use wasmtime::{AsContextMut, Engine, ExternType, FuncType, InstancePre, Module, Store, Val};
 
 use crate::code::Prepared;
 use crate::wasi::Host;
@@ -80,18 +81,15 @@ impl Refusal {
 
 /// A function to be called once, with its arguments.
 pub(super) enum Function {
-    Core {
-        module: InstancePre<Host>,
-        name: String,
-        arguments: Vec<Val>,
-        results: usize,
-    },
-    Component {
-        component: component::InstancePre<Host>,
-        index: ComponentExportIndex,
-        arguments: Vec<component::Val>,
-        results: usize,
-    },
+    Core { module: InstancePre<Host>, name: String, arguments: Vec<Val>, results: usize },
+    Component { component: component::InstancePre<Host>, call: Call },
+}
+
+/// A call of a component's function.
+pub(super) struct Call {
+    index: ComponentExportIndex,
+    arguments: Vec<component::Val>,
+    results: usize,
 }
 
 /// What a function returned, as lines.
@@ -116,9 +114,11 @@ impl Function {
             }),
             (Signature::Component(signature, index), _) => Ok(Self::Component {
                 component: linked(code).ok_or_else(|| not_exported(name, &exports))?.clone(),
-                index: *index,
-                arguments: export.arguments(words, signature.params().map(|(_, ty)| ty), argument)?,
-                results: signature.results().len(),
+                call: Call {
+                    index: *index,
+                    arguments: export.arguments(words, signature.params().map(|(_, ty)| ty), argument)?,
+                    results: signature.results().len(),
+                },
             }),
             (Signature::Core(_), _) => Err(not_exported(name, &exports)),
         }
@@ -152,16 +152,38 @@ impl Function {
                 };
                 Ok(Returned { output, error: None })
             }
-            Self::Component { component, index, arguments, results } => {
+            Self::Component { component, call } => {
                 let instance = component.instantiate_async(&mut *store).await?;
-                let missing = || wasmtime::format_err!("the function is gone");
-                let function = instance.get_func(&mut *store, index).ok_or_else(missing)?;
-                let mut returned = vec![component::Val::Bool(false); results];
-                function.call_async(&mut *store, &arguments, &mut returned).await?;
-                returned.pop().map_or(Ok(Returned { output: None, error: None }), |value| told(&value))
+                let (function, mut returned) = call.prepared(&mut *store, instance)?;
+                function.call_async(&mut *store, &call.arguments, &mut returned).await?;
+                last(returned)
             }
         }
     }
+}
+
+impl Call {
+    /// Makes it in an instance that is running.
+    pub(super) async fn live(self, store: &Accessor<Host>, instance: Instance) -> wasmtime::Result<Returned> {
+        let (function, mut returned) = store.with(|mut store| self.prepared(&mut store, instance))?;
+        function.call_concurrent(store, &self.arguments, &mut returned).await?;
+        last(returned)
+    }
+
+    /// The function, and room for what it returns.
+    fn prepared(
+        &self,
+        store: impl AsContextMut,
+        instance: Instance,
+    ) -> wasmtime::Result<(component::Func, Vec<component::Val>)> {
+        let missing = || wasmtime::format_err!("the function is gone");
+        let function = instance.get_func(store, self.index).ok_or_else(missing)?;
+        Ok((function, vec![component::Val::Bool(false); self.results]))
+    }
+}
+
+fn last(mut returned: Vec<component::Val>) -> wasmtime::Result<Returned> {
+    returned.pop().map_or(Ok(Returned { output: None, error: None }), |value| told(&value))
 }
 
 /// A function that can be called.

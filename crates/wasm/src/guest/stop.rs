@@ -6,7 +6,7 @@ use std::pin::pin;
 
 use futures::future::{BoxFuture, join};
 
-use super::exec::ExecSpec;
+use super::exec::{ExecSpec, Run};
 use super::{Exit, Ground, OutputSink, Stdin, Streams, Termination};
 
 /// The function of `wit/wasklet-pod.wit` that a component may export.
@@ -30,7 +30,8 @@ impl StopHandler {
     /// The call; none if there is nothing to call.
     fn call(self) -> Option<BoxFuture<'static, Exit>> {
         let streams = Streams { stdin: Stdin::Empty, stdout: self.stdout, stderr: self.stderr, tty: self.tty };
-        self.ground.run(ExecSpec { code: None, args: vec![HANDLE.to_owned()], streams }, self.termination).ok()
+        let spec = ExecSpec { code: None, args: vec![HANDLE.to_owned()], streams };
+        self.ground.run(spec, self.termination).ok().map(|(Run::New(run) | Run::Live(run))| run)
     }
 }
 

@@ -11,4 +11,5 @@ mod http;
 mod http_03;
 mod kill;
 mod limits;
+mod live;
 mod node;

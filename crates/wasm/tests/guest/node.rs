@@ -158,7 +158,7 @@ impl Running {
     }
 }
 
-async fn text(from: &mut mpsc::Receiver<Bytes>) -> String {
+pub(crate) async fn text(from: &mut mpsc::Receiver<Bytes>) -> String {
     let mut all = Vec::new();
     while let Some(piece) = from.recv().await {
         all.extend_from_slice(&piece);

@@ -288,6 +288,7 @@ fn pack_guests(layout: &Path) {
         ("stores", wat::stores()),
         ("stores-2", wat::stores_2()),
         ("run-03-sleeps", wat::concurrent_sleeps()),
+        ("live", wat::live()),
         ("reactor", wat::reactor(false)),
         ("unknown-import", wat::unknown_import()),
         ("http", wat::http_answers(200, "hello over http\n")),

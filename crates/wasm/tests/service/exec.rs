@@ -68,8 +68,6 @@ async fn a_components_functions_are_called_by_interface_and_with_types() {
     let command = pod.start("command", "health", |_| {}).await;
     let port = free_port().await;
     let http = pod.start("http", "http-health", |config| config.annotations = serves_on(port)).await;
-    let concurrent = pod.start("concurrent", "run-03-sleeps", |_| {}).await;
-    assert_eq!(run(&node, &concurrent, &["#add", "40", "2"]).await, says(0, "42\n", ""));
     for id in [&command, &http] {
         for name in ["#liveness", "#health/liveness", "#wasklet:probe/health.liveness"] {
             assert_eq!(run(&node, id, &[name]).await, says(0, "ok\n", ""), "{name}");
@@ -88,6 +86,22 @@ async fn a_components_functions_are_called_by_interface_and_with_types() {
         assert_eq!(code, 127);
         assert!(stderr.contains("wasklet:probe/health@0.1.0#liveness"), "{stderr}");
     }
+}
+
+#[tokio::test]
+async fn functions_of_a_waiting_program_of_wasi_03_are_called_in_it_and_a_busy_one_is_given_up() {
+    let node = Node::new().await;
+    let pod = node.pod("live").await;
+    let id = pod.start("main", "live", |_| {}).await;
+    assert_eq!(run(&node, &id, &["#count"]).await, says(0, "42\n", ""));
+    assert_eq!(run(&node, &id, &["#liveness"]).await, says(0, "ok\n", ""));
+    assert_eq!(run(&node, &id, &["#count"]).await, says(0, "43\n", ""));
+    for name in ["#spin", "#count"] {
+        let error = exec(&node, &id, &[name], Duration::from_secs(1)).await.unwrap_err();
+        assert!(matches!(error, ExecError::TimedOut { .. }), "{name}: {error:?}");
+    }
+    let status = node.client().container_status(&id).await.unwrap();
+    assert_eq!(status.state(), v1::ContainerState::ContainerRunning, "{status:?}");
 }
 
 #[tokio::test]

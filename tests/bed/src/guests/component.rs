@@ -57,6 +57,14 @@ world concurrent {
     export wasi:cli/run@0.3.0;
     export add: func(a: u32, b: u32) -> u32;
 }
+world live {
+    include imports;
+    export wasi:cli/run@0.3.0;
+    export wasklet:probe/health@0.1.0;
+    export count: func() -> u32;
+    export spin: func();
+    export unlucky: func();
+}
 world spin {
     include http-guest;
     import wasi:filesystem/preopens@0.2.12;

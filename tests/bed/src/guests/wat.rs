@@ -159,6 +159,14 @@ pub fn concurrent_sleeps() -> Vec<u8> {
     concurrent_of("1", "0")
 }
 
+/// A component of WASI 0.3 (`wasi:cli/run@0.3`) that counts to 41, writes `waiting` and waits for ever, but can be called
+/// meanwhile: `count` counts on, `spin` computes without end, `unlucky` traps, and so does `startup` of its
+/// `wasklet:probe/health`, whose liveness is well as soon as the program has begun.
+#[must_use]
+pub fn live() -> Vec<u8> {
+    of_world(include_str!("../../../guests/wat/live.wat"), "live")
+}
+
 /// A component (`wasi:cli/run`) that opens 10,000 sockets, or as many as it gets, writes `all` or `refused` and sleeps.
 #[must_use]
 pub fn opens_sockets() -> Vec<u8> {
@@ -398,6 +406,7 @@ mod tests {
     #[test]
     fn guests_with_checks_of_their_health_export_them_beside_their_program() {
         check_world(&health(), &["add", "greet", "wasi:cli/run@0.2", "wasklet:probe/health@0.1.0"]);
+        check_world(&live(), &["count", "spin", "unlucky", "wasi:cli/run@0.3", "wasklet:probe/health@0.1.0"]);
         check_world(&http_health(), &["add", "greet", "wasi:http/incoming-handler@0.2", "wasklet:probe/health@0.1.0"]);
     }
 
