@@ -55,7 +55,7 @@ fn cases() -> Vec<Case> {
         ),
         case("memory-too-large", text(&format!("(module (memory 1024) {start})")), Ends(137, "OOMKilled", "")),
         case("table-too-large", text(&format!("(module (table 8000000 funcref) {start})")), Ends(137, "OOMKilled", "")),
-        case("functions", text(&format!("(module {} {start})", "(func)".repeat(10_000))), Ends(0, "Completed", "")),
+        case("functions", text(&format!("(module {} {start})", "(func)".repeat(100_000))), Ends(0, "Completed", "")),
         case("components-in-components", nested(1_000), Ends(0, "Completed", "")),
         case(
             "names-of-a-book",
@@ -106,6 +106,24 @@ async fn what_is_wrong_with_a_file_is_said_and_nothing_else_is_disturbed() {
     }
     let status = node.client().container_status(&stays).await.unwrap();
     assert_eq!(status.state(), v1::ContainerState::ContainerRunning);
+}
+
+#[tokio::test]
+async fn a_file_of_more_than_512_mib_is_refused_by_its_size_before_it_is_read() {
+    const SIZE: u64 = (512 << 20) + 1;
+    let node = Node::new().await;
+    let pod = node.pod("oversized").await;
+    let blobs = node.layout().join("blobs/sha256");
+    let (config, wasm) = (image::Digest::of(b"{}"), image::Digest::of(b"a digest of something else"));
+    std::fs::write(blobs.join(config.hex()), b"{}").unwrap();
+    std::fs::File::create(blobs.join(wasm.hex())).unwrap().set_len(SIZE).unwrap();
+    let manifest = json!({"schemaVersion": 2,
+        "config": {"mediaType": "application/vnd.wasm.config.v0+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "application/wasm", "digest": wasm, "size": SIZE}]});
+    layout::publish(&node.layout(), &reference("oversized"), &manifest);
+    let error = pod.try_create("oversized", "oversized", |_| {}).await.unwrap_err();
+    let said = error.message();
+    assert!([SIZE, 512 << 20].iter().all(|bytes| said.contains(&bytes.to_string())), "{said}");
 }
 
 async fn comes_true(node: &Node, pod: &Pod<'_>, name: &str, outcome: Outcome) {
