@@ -55,7 +55,8 @@ fn cases() -> Vec<Case> {
         ),
         case("memory-too-large", text(&format!("(module (memory 1024) {start})")), Ends(137, "OOMKilled", "")),
         case("table-too-large", text(&format!("(module (table 8000000 funcref) {start})")), Ends(137, "OOMKilled", "")),
-        case("functions", text(&format!("(module {} {start})", "(func)".repeat(100_000))), Ends(0, "Completed", "")),
+        // Ten times as many take a compiler built for debugging minutes on a machine that does other things.
+        case("functions", text(&format!("(module {} {start})", "(func)".repeat(10_000))), Ends(0, "Completed", "")),
         case("components-in-components", nested(1_000), Ends(0, "Completed", "")),
         case(
             "names-of-a-book",
