@@ -15,11 +15,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Thousands of pods are made of small allocations, which many threads make and give back: a third of the CPU time of a
-/// rollout went to the C library's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// A Kubernetes node whose pods are WebAssembly.
 ///
 /// Every container runs in Wasmtime, in this one process: no container runtime, no CNI plugin, no operator.
