@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::v1::PodSandboxMetadata;
+
 /// Label of sandboxes and containers: the pod's name.
 pub const POD_NAME: &str = "io.kubernetes.pod.name";
 /// Label of sandboxes and containers: the pod's namespace.
@@ -68,6 +70,13 @@ pub struct PodIdentity {
 }
 
 impl PodIdentity {
+    /// The metadata of the pod's sandbox, `attempt` of them before it.
+    #[must_use]
+    pub fn sandbox_metadata(&self, attempt: u32) -> PodSandboxMetadata {
+        let Self { name, namespace, uid } = self.clone();
+        PodSandboxMetadata { name, uid, namespace, attempt }
+    }
+
     /// The labels of the pod's sandbox: the pod's `own` with its identity over them.
     #[must_use]
     pub fn sandbox_labels(&self, own: &Map) -> Map {

@@ -47,12 +47,7 @@ impl<'a> Pod<'a> {
             ),
         };
         let config = v1::PodSandboxConfig {
-            metadata: Some(v1::PodSandboxMetadata {
-                name: identity.name.clone(),
-                namespace: identity.namespace.clone(),
-                uid: identity.uid.clone(),
-                attempt: 0,
-            }),
+            metadata: Some(identity.sandbox_metadata(0)),
             hostname: identity.name.clone(),
             log_directory: logs.path().display().to_string(),
             labels: identity.sandbox_labels(&[("suite".to_owned(), "seam".to_owned())].into()),

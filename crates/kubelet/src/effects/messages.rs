@@ -53,12 +53,7 @@ pub fn sandbox(
     let ports = pod.lasting_containers().flat_map(|container| &container.ports).filter_map(port_mapping);
     let identity = identity(pod);
     v1::PodSandboxConfig {
-        metadata: Some(v1::PodSandboxMetadata {
-            name: pod.name.name.clone(),
-            uid: pod.uid.as_str().to_owned(),
-            namespace: pod.name.namespace.clone(),
-            attempt,
-        }),
+        metadata: Some(identity.sandbox_metadata(attempt)),
         hostname: hostname.unwrap_or_default(),
         log_directory: log_directory(pod_logs, &identity).to_string_lossy().into_owned(),
         dns_config: Some(dns),

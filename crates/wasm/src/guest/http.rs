@@ -20,7 +20,6 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,9 +94,6 @@ impl Site {
 
 struct Shared {
     instances: Instances,
-    /// What the pod wants of instances, and where those stay that nobody is in.
-    requests_each: Option<NonZeroU32>,
-    idle_places: Arc<Semaphore>,
     args: Vec<String>,
     surroundings: Arc<Surroundings>,
     stdout: OutputSink,
@@ -142,10 +138,9 @@ pub(super) fn prepare(
     let address = network.published(Protocol::Tcp, port);
     let bound = bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|source| StartError::Listen { address, source })?;
+    let instances = |handler| Instances::new(handler, requests_per_instance, Arc::clone(&engines.idle_instances));
     let shared = Shared {
-        instances: Instances::new(handler, requests_per_instance, Arc::clone(&engines.idle_instances)),
-        requests_each: requests_per_instance,
-        idle_places: Arc::clone(&engines.idle_instances),
+        instances: instances(handler),
         args,
         surroundings,
         stdout,
@@ -165,7 +160,7 @@ pub(super) fn prepare(
         Some(Routed { router, answers, about, others }) => {
             let mut parts = vec![Arc::clone(&shared)];
             for (id, handler, surroundings) in others {
-                parts.push(Arc::new(shared.beside(id, handler, surroundings)));
+                parts.push(Arc::new(shared.beside(id, instances(handler), surroundings)));
             }
             Site::Application(Arc::new(application::Site { router, answers, about, parts }))
         }
@@ -216,7 +211,7 @@ impl Server {
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         let mut expirations = JoinSet::new();
-        for part in site.parts().iter().map(Arc::clone) {
+        for part in site.parts().iter().filter(|part| part.instances.are_shared()).map(Arc::clone) {
             expirations.spawn(async move { part.instances.expire().await });
         }
         loop {
@@ -287,11 +282,9 @@ type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Shared {
     /// What answers beside this one, within the same limits.
-    fn beside(&self, id: String, handler: Handler, surroundings: Arc<Surroundings>) -> Self {
+    fn beside(&self, id: String, instances: Instances, surroundings: Arc<Surroundings>) -> Self {
         Self {
-            instances: Instances::new(handler, self.requests_each, Arc::clone(&self.idle_places)),
-            requests_each: self.requests_each,
-            idle_places: Arc::clone(&self.idle_places),
+            instances,
             surroundings,
             args: vec![id],
             stdout: self.stdout.clone(),

@@ -118,11 +118,17 @@ async fn instances_of_a_guest_that_fails_at_a_second_request_are_shared_no_more(
     for answered in [201, 500, 201, 201] {
         assert_eq!(status(address).await, answered);
     }
+    told_that_instances_are_shared_no_more(&mut running).await;
+}
+
+/// Waits until the guest's log says so, and gives all that it has said by then.
+pub(crate) async fn told_that_instances_are_shared_no_more(running: &mut Running) -> String {
     let mut said = String::new();
     while !said.contains("from now on each request has an instance of its own") {
         let piece = tokio::time::timeout(PATIENCE, running.stderr.recv()).await.expect("it says so").unwrap();
         said.push_str(&String::from_utf8_lossy(&piece));
     }
+    said
 }
 
 #[tokio::test]
@@ -148,13 +154,18 @@ async fn a_request_without_a_host_is_a_bad_request() {
 
 #[tokio::test]
 async fn a_graceful_stop_finishes_what_was_begun_and_takes_nothing_new() {
-    let (running, address) = serve(&wat::http_echoes()).await;
+    a_graceful_stop_finishes_what_was_begun(&wat::http_echoes(), "once\r\n0\r\n\r\n").await;
+}
+
+/// `whole` is the end of its answer to the body `once`.
+pub(crate) async fn a_graceful_stop_finishes_what_was_begun(echoes: &[u8], whole: &str) {
+    let (running, address) = serve(echoes).await;
     let mut begun = connect(address).await;
     begun.write_all(b"POST / HTTP/1.1\r\nHost: pod\r\nContent-Length: 10\r\n\r\nfirst").await.unwrap();
     read_until(&mut begun, "first").await;
     let mut idle = connect(address).await;
     idle.write_all(b"POST / HTTP/1.1\r\nHost: pod\r\nContent-Length: 4\r\n\r\nonce").await.unwrap();
-    read_until(&mut idle, "once\r\n0\r\n\r\n").await;
+    read_until(&mut idle, whole).await;
 
     running.guest.request_stop(PATIENCE);
     let start = std::time::Instant::now();
@@ -166,14 +177,25 @@ async fn a_graceful_stop_finishes_what_was_begun_and_takes_nothing_new() {
     begun.write_all(b"-last").await.unwrap();
     assert!(rest(begun).await.contains("-last"));
     assert_eq!(running.exited().await, Exit::Code(0));
+    assert_eq!(running.guest.usage().memory_bytes, 0);
+}
+
+/// A guest with a request that it does not answer.
+async fn with_a_request_in_flight(silent: &[u8]) -> (Running, TcpStream) {
+    let (running, address) = serve(silent).await;
+    let mut waiting = connect(address).await;
+    waiting.write_all(b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n").await.unwrap();
+    until("the request runs", || running.guest.usage().memory_bytes > 0).await;
+    (running, waiting)
 }
 
 #[tokio::test]
 async fn a_kill_ends_requests_in_flight() {
-    let (running, address) = serve(&wat::http_is_silent()).await;
-    let mut waiting = connect(address).await;
-    waiting.write_all(b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n").await.unwrap();
-    until("the request runs", || running.guest.usage().memory_bytes > 0).await;
+    a_kill_ends_a_request_in_flight(&wat::http_is_silent()).await;
+}
+
+pub(crate) async fn a_kill_ends_a_request_in_flight(silent: &[u8]) {
+    let (running, mut waiting) = with_a_request_in_flight(silent).await;
     running.guest.kill();
     assert_eq!(running.exited().await, Exit::Killed);
     assert_eq!(running.guest.usage().memory_bytes, 0);
@@ -185,10 +207,11 @@ async fn a_kill_ends_requests_in_flight() {
 
 #[tokio::test]
 async fn a_client_that_leaves_takes_its_instance_along() {
-    let (running, address) = serve(&wat::http_is_silent()).await;
-    let mut waiting = connect(address).await;
-    waiting.write_all(b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n").await.unwrap();
-    until("the request runs", || running.guest.usage().memory_bytes > 0).await;
+    a_client_takes_its_instance_along(&wat::http_is_silent()).await;
+}
+
+pub(crate) async fn a_client_takes_its_instance_along(silent: &[u8]) {
+    let (running, waiting) = with_a_request_in_flight(silent).await;
     drop(waiting);
     until("the request has ended", || running.guest.usage().memory_bytes == 0).await;
 }

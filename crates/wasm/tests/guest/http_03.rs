@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use testbed::guests::wat;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use wasm::code::Kind;
 use wasm::guest::Exit;
 
-use crate::http::{connect, get, rest, serve, serve_shared, status, streams_both_ways};
+use crate::http::{self, connect, get, rest, serve, serve_shared, status};
 use crate::node::{PATIENCE, compile, until};
 
 /// Asks until an answer has what is wanted, each of the others one of `may_be`.
@@ -43,7 +43,7 @@ async fn a_handler_of_wasi_03_answers_each_request_and_goes_on_after_its_answer_
 
 #[tokio::test]
 async fn bodies_stream_both_ways_through_a_handler_of_wasi_03() {
-    streams_both_ways(&wat::http_03_echoes()).await;
+    http::streams_both_ways(&wat::http_03_echoes()).await;
 }
 
 #[tokio::test]
@@ -96,23 +96,14 @@ async fn many_requests_at_one_time_are_all_answered_by_wasi_03() {
 
 #[tokio::test]
 async fn a_client_that_leaves_takes_its_instance_of_wasi_03_along() {
-    let (running, address) = serve(&wat::http_03_gathers(u32::MAX)).await;
-    let mut waiting = connect(address).await;
-    waiting.write_all(b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n").await.unwrap();
-    until("the request runs", || running.guest.usage().memory_bytes > 0).await;
-    drop(waiting);
-    until("the request has ended", || running.guest.usage().memory_bytes == 0).await;
+    http::a_client_takes_its_instance_along(&wat::http_03_gathers(u32::MAX)).await;
 }
 
 #[tokio::test]
 async fn an_instance_of_wasi_03_that_fails_at_a_second_request_is_the_last_that_had_two() {
     let (mut running, address) = serve(&wat::http_03_counts(1)).await;
     asks_until(address, |status| status == 500, |status| status == 201).await;
-    let mut said = String::new();
-    while !said.contains("from now on each request has an instance of its own") {
-        let piece = tokio::time::timeout(PATIENCE, running.stderr.recv()).await.expect("it says so").unwrap();
-        said.push_str(&String::from_utf8_lossy(&piece));
-    }
+    let said = http::told_that_instances_are_shared_no_more(&mut running).await;
     assert!(said.contains("GET /: ") && said.contains("unreachable"), "{said}");
     // What was begun before that may have been the second, too.
     asks_until(address, |status| status == 201, |status| status == 500).await;
@@ -124,30 +115,11 @@ async fn an_instance_of_wasi_03_that_fails_at_a_second_request_is_the_last_that_
 
 #[tokio::test]
 async fn a_graceful_stop_waits_for_those_who_wait_for_wasi_03() {
-    let (running, address) = serve(&wat::http_03_echoes()).await;
-    let mut begun = connect(address).await;
-    begun.write_all(b"POST / HTTP/1.1\r\nHost: pod\r\nContent-Length: 10\r\n\r\nfirst").await.unwrap();
-    crate::http::read_until(&mut begun, "first").await;
-    running.guest.request_stop(PATIENCE);
-    until("it accepts no more", || std::net::TcpStream::connect(address).is_err()).await;
-    assert_eq!(running.guest.exit(), None);
-    begun.write_all(b"-last").await.unwrap();
-    assert!(rest(begun).await.contains("-last"));
-    assert_eq!(running.exited().await, Exit::Code(0));
-    assert_eq!(running.guest.usage().memory_bytes, 0);
+    // Its length is known to the node, so that it needs no chunks.
+    http::a_graceful_stop_finishes_what_was_begun(&wat::http_03_echoes(), "\r\n\r\nonce").await;
 }
 
 #[tokio::test]
 async fn a_kill_ends_requests_to_wasi_03_in_flight() {
-    let (running, address) = serve(&wat::http_03_gathers(u32::MAX)).await;
-    let mut waiting = connect(address).await;
-    waiting.write_all(b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n").await.unwrap();
-    until("the request runs", || running.guest.usage().memory_bytes > 0).await;
-    running.guest.kill();
-    assert_eq!(running.exited().await, Exit::Killed);
-    assert_eq!(running.guest.usage().memory_bytes, 0);
-    let mut answer = Vec::new();
-    // Closed or reset, as the kernel has it.
-    let _ = tokio::time::timeout(PATIENCE, waiting.read_to_end(&mut answer)).await.expect("the connection ends");
-    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    http::a_kill_ends_a_request_in_flight(&wat::http_03_gathers(u32::MAX)).await;
 }

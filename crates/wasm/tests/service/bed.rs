@@ -123,12 +123,7 @@ impl Node {
     ) -> v1::PodSandboxConfig {
         let identity = identity(name);
         let mut config = v1::PodSandboxConfig {
-            metadata: Some(v1::PodSandboxMetadata {
-                name: identity.name.clone(),
-                namespace: identity.namespace.clone(),
-                uid: identity.uid.clone(),
-                attempt: 0,
-            }),
+            metadata: Some(identity.sandbox_metadata(0)),
             hostname: name.to_owned(),
             log_directory: self.directory.path().join("logs").join(name).display().to_string(),
             labels: identity.sandbox_labels(&cri::names::Map::new()),

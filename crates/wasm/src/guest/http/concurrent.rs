@@ -25,12 +25,12 @@ use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
+use super::instances::IDLE;
 use super::request::Asked;
 use super::{Shared, Turn, failed, nameless, plain};
 use crate::wasi::Host;
 use event_loop::{Ask, addressed};
 use instance::{Client, Instance};
-use ledger::IDLE;
 
 /// Requests that one instance answers, as `wasmtime serve` has it.
 const REQUESTS_EACH: u32 = 128;
@@ -78,7 +78,7 @@ impl Instances {
         self.requests_each.load(Ordering::Relaxed)
     }
 
-    fn are_shared(&self) -> bool {
+    pub(super) fn are_shared(&self) -> bool {
         self.requests_each() > 1
     }
 

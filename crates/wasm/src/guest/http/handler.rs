@@ -1,5 +1,6 @@
 //! What answers requests: code comes in, the handler that it exports goes out, and its instances.
 
+use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -49,12 +50,19 @@ impl Instances {
         }
     }
 
-    /// Ends what has waited too long for a next request, for as long as the guest is served.
-    pub(super) async fn expire(&self) {
+    /// Whether an instance may answer more than one request, and so may wait for a next one.
+    pub(super) fn are_shared(&self) -> bool {
         match self {
-            Self::P2(instances) if instances.are_shared() => match instances.expire().await {},
-            Self::P2(_) => {}
-            Self::P3(instances) => match instances.expire().await {},
+            Self::P2(instances) => instances.are_shared(),
+            Self::P3(instances) => instances.are_shared(),
+        }
+    }
+
+    /// Ends what has waited too long for a next request, for as long as the guest is served.
+    pub(super) async fn expire(&self) -> Infallible {
+        match self {
+            Self::P2(instances) => instances.expire().await,
+            Self::P3(instances) => instances.expire().await,
         }
     }
 

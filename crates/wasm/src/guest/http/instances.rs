@@ -23,7 +23,7 @@ use crate::limits::PollCount;
 use crate::wasi::{Host, Stdio};
 
 /// How long an instance waits for a next request. Until then it holds its memory, within the container's limit.
-const IDLE: Duration = Duration::from_secs(10);
+pub(super) const IDLE: Duration = Duration::from_secs(10);
 
 /// The instances of one guest.
 pub(super) struct Instances {

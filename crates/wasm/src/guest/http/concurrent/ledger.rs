@@ -18,8 +18,6 @@ use super::super::request::Asked;
 
 /// Requests that one instance has at a time, as `wasmtime serve` has it.
 pub(super) const AT_ONE_TIME: usize = 16;
-/// How long an instance waits for a next request. Until then it holds its memory, within the container's limit.
-pub(super) const IDLE: Duration = Duration::from_secs(10);
 /// How long an instance that a client left may go on with what others began.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
 
