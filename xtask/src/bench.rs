@@ -13,6 +13,7 @@ mod quota;
 mod seam;
 mod start;
 mod wasklet;
+mod wrk;
 
 use anyhow::Result;
 use clap::Subcommand;

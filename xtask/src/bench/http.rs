@@ -16,6 +16,7 @@ use testbed::tools;
 
 use super::figures::median;
 use super::wasklet::{Running, free_address, release_binary, usage};
+use super::wrk::Wrk;
 use crate::say;
 
 /// How long a server may take until it listens; it may have to compile first.
@@ -62,7 +63,7 @@ struct Turn {
 
 /// Measures and prints.
 pub(super) fn run(options: &Options) -> Result<()> {
-    let bench = Bench { wasklet: release_binary()?, wasmtime: tools::wasmtime()?, wrk: tools::find("wrk")? };
+    let bench = Bench { wasklet: release_binary()?, wasmtime: tools::wasmtime()?, wrk: Wrk::find()? };
     let place = tempfile::tempdir().context("making a directory")?;
     let guest = match &options.guest {
         Some(file) => std::path::absolute(file).with_context(|| format!("finding {}", file.display()))?,
@@ -107,7 +108,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
 struct Bench {
     wasklet: PathBuf,
     wasmtime: PathBuf,
-    wrk: PathBuf,
+    wrk: Wrk,
 }
 
 impl Bench {
@@ -164,30 +165,10 @@ impl Bench {
 
     fn turn(&self, server: &Server, connections: u32, seconds: u32) -> Result<Turn> {
         let before = usage(&server.process.0)?.0;
-        let output = Command::new(&self.wrk)
-            .args([
-                "--threads=1",
-                "--latency",
-                &format!("--connections={connections}"),
-                &format!("--duration={seconds}s"),
-            ])
-            .arg(format!("http://{}/", server.address))
-            .output()
-            .context("running wrk")?;
+        let seen = self.wrk.run(server.address, connections, seconds).with_context(|| server.name)?;
         let after = usage(&server.process.0)?.0;
-        let said = String::from_utf8_lossy(&output.stdout);
-        ensure!(output.status.success(), "wrk ended with {}: {said}", output.status);
-        ensure!(!said.contains("Non-2xx"), "{} answers with errors: {said}", server.name);
-        let number = |label: &str| {
-            let line = said.lines().find_map(|line| line.trim().strip_prefix(label));
-            line.and_then(|rest| rest.split_whitespace().next()).with_context(|| format!("wrk says no {label}: {said}"))
-        };
-        let per_second: f64 = number("Requests/sec:")?.parse().context("wrk's rate")?;
-        let requests = said.lines().find_map(|line| line.trim().split_once(" requests in ")).map(|(count, _)| count);
-        let requests: f64 =
-            requests.and_then(|count| count.parse().ok()).with_context(|| format!("wrk counts nothing: {said}"))?;
-        let cpu = (after - before) * 1e6 / requests;
-        Ok(Turn { per_second, cpu, p50: milliseconds(number("50%")?)?, p99: milliseconds(number("99%")?)? })
+        let cpu = (after - before) * 1e6 / seen.requests;
+        Ok(Turn { per_second: seen.per_second, cpu, p50: seen.p50, p99: seen.p99 })
     }
 }
 
@@ -216,34 +197,8 @@ impl Turn {
     }
 }
 
-/// What wrk writes as `1.23ms`, `456.00us` or `1.02s`.
-pub(super) fn milliseconds(text: &str) -> Result<f64> {
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let number: f64 = text.trim_end_matches(unit).parse().with_context(|| format!("{text:?} is no time"))?;
-    let factor = match unit {
-        "us" => 0.001,
-        "ms" => 1.0,
-        "s" => 1000.0,
-        _ => anyhow::bail!("{text:?} is no time"),
-    };
-    Ok(number * factor)
-}
-
 fn written(place: &Path, name: &str, wasm: &[u8]) -> Result<PathBuf> {
     let path = place.join(name);
     std::fs::write(&path, wasm).with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::milliseconds;
-
-    #[test]
-    fn times_of_wrk_are_read() {
-        for (text, expected) in [("456.00us", 0.456), ("1.23ms", 1.23), ("2.00s", 2000.0)] {
-            assert!((milliseconds(text).unwrap() - expected).abs() < 1e-9, "{text}");
-        }
-        assert!(milliseconds("12").is_err() && milliseconds("x").is_err());
-    }
 }

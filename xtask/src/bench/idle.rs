@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use testbed::guests::wat;
+use futures::{StreamExt, TryStreamExt};
 
 use super::seam::{Held, Runtime};
 use super::wasklet::release_binary;
@@ -43,7 +43,7 @@ pub(super) async fn run(options: &Options) -> Result<()> {
         if !options.only.is_empty() && !options.only.iter().any(|only| only == guest) {
             continue;
         }
-        let runtime = Runtime::start(&binary, &[("first", wat::prints_and_exits("up", 0))]).await?;
+        let runtime = Runtime::start(&binary, &[]).await?;
         // What the first pod brings is the node's, not a pod's.
         let first = runtime.pod("first").await?;
         runtime.run(&first, guest, None).await?;
@@ -74,7 +74,6 @@ pub(super) async fn run(options: &Options) -> Result<()> {
 }
 
 async fn fill(runtime: &Runtime, guest: &str, pods: usize) -> Result<()> {
-    use futures::{StreamExt as _, TryStreamExt as _};
     let one = async |number: usize| -> Result<()> {
         let pod = runtime.pod(&format!("idle-{number}")).await?;
         runtime.run(&pod, guest, None).await?;

@@ -39,12 +39,7 @@ pub(super) async fn run(options: &Options) -> Result<()> {
         ("opens-sockets", "has opened 10,000 sockets"),
     ];
     for neighbours in [0, options.neighbours] {
-        let mut others = Vec::new();
-        for number in 0..neighbours {
-            let pod = runtime.pod(&format!("busy-{number}")).await?;
-            runtime.run(&pod, "loops", None).await?;
-            others.push(pod);
-        }
+        let others = runtime.loops(neighbours).await?;
         say(&format!("from the kill to the end, {} guests of a kind, {neighbours} more that spin, ms:", options.kills));
         for (guest, what) in kinds {
             let mut times = Vec::new();
@@ -54,9 +49,7 @@ pub(super) async fn run(options: &Options) -> Result<()> {
             let at = |hundredths| millis(quantile(&times, hundredths));
             say(&format!("  {what:<36} p50 {:>6.2}  p99 {:>6.2}  most {:>6.2}  (wanted: 50)", at(50), at(99), at(100)));
         }
-        for pod in others {
-            runtime.remove(pod).await?;
-        }
+        runtime.remove_all(others).await?;
     }
     Ok(())
 }

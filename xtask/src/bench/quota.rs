@@ -3,17 +3,15 @@
 //! Comes in: limits and durations. Goes out: the CPU time that limited loops used, and the latency of an HTTP guest alone,
 //! beside a limited loop and beside loops without a limit. Never here: a load that fills the machine by itself.
 
-use std::path::Path;
-use std::process::Command;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
-use testbed::tools;
 
-use super::http::milliseconds;
-use super::seam::{Pod, Runtime};
+use super::seam::Runtime;
 use super::wasklet::release_binary;
+use super::wrk::Wrk;
 use crate::say;
 
 /// What to measure.
@@ -29,10 +27,11 @@ pub(crate) struct Options {
 
 /// Measures and prints.
 pub(super) async fn run(options: &Options) -> Result<()> {
-    let wrk = tools::find("wrk")?;
+    let wrk = Wrk::find()?;
     let runtime = Runtime::start(&release_binary()?, &[]).await?;
     let web = runtime.pod("web").await?;
     runtime.run(&web, "http-answers", None).await?;
+    let web = SocketAddr::new(web.address, 80);
     let seconds = options.seconds;
     say(&format!("loops with a limit, alone, {seconds} s each, thousandths of a CPU:"));
     for millis in &options.millis {
@@ -43,22 +42,14 @@ pub(super) async fn run(options: &Options) -> Result<()> {
         runtime.remove(pod).await?;
     }
     say(&format!("an HTTP guest's latency, one connection, {seconds} s each, ms:"));
-    latency(&wrk, &web, seconds, "alone")?;
+    latency(&wrk, web, seconds, "alone")?;
     let limited = runtime.pod("limited").await?;
     runtime.run(&limited, "loops", Some(200)).await?;
-    latency(&wrk, &web, seconds, "beside a loop limited to 200m")?;
+    latency(&wrk, web, seconds, "beside a loop limited to 200m")?;
     runtime.remove(limited).await?;
-    let mut loops = Vec::new();
-    for number in 0..4 {
-        let pod = runtime.pod(&format!("loop-{number}")).await?;
-        runtime.run(&pod, "loops", None).await?;
-        loops.push(pod);
-    }
-    latency(&wrk, &web, seconds, "beside 4 loops without a limit")?;
-    for pod in loops {
-        runtime.remove(pod).await?;
-    }
-    Ok(())
+    let loops = runtime.loops(4).await?;
+    latency(&wrk, web, seconds, "beside 4 loops without a limit")?;
+    runtime.remove_all(loops).await
 }
 
 /// What a container uses over this time, in thousandths of a CPU.
@@ -75,18 +66,8 @@ async fn nanos(runtime: &Runtime, id: &str) -> Result<f64> {
     Ok(cpu.usage_core_nano_seconds.context("stats without CPU time")?.value as f64)
 }
 
-fn latency(wrk: &Path, web: &Pod, seconds: u32, what: &str) -> Result<()> {
-    let output = Command::new(wrk)
-        .args(["--threads=1", "--latency", "--connections=1", &format!("--duration={seconds}s")])
-        .arg(format!("http://{}/", web.address))
-        .output()
-        .context("running wrk")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success() && !said.contains("Non-2xx"), "wrk: {said}");
-    let at = |label: &str| -> Result<f64> {
-        let line = said.lines().find_map(|line| line.trim().strip_prefix(label));
-        milliseconds(line.with_context(|| format!("wrk says no {label}: {said}"))?.trim())
-    };
-    say(&format!("  {what:<34} p50 {:>6.3}  p90 {:>6.3}  p99 {:>6.3}", at("50%")?, at("90%")?, at("99%")?));
+fn latency(wrk: &Wrk, web: SocketAddr, seconds: u32, what: &str) -> Result<()> {
+    let seen = wrk.run(web, 1, seconds)?;
+    say(&format!("  {what:<34} p50 {:>6.3}  p90 {:>6.3}  p99 {:>6.3}", seen.p50, seen.p90, seen.p99));
     Ok(())
 }

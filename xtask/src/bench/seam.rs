@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use cri::names::{ContainerAnnotations, PodIdentity};
 use cri::{Client, v1};
 use testbed::guests;
 
-use super::wasklet::{Running, usage};
+use super::wasklet::{Running, kib, usage};
 
 /// Addresses of the pods: more than any bench makes.
 const POD_CIDR: &str = "10.251.0.0/16";
@@ -33,8 +34,8 @@ pub(super) struct Runtime {
 
 /// A sandbox.
 pub(super) struct Pod {
-    pub(super) id: String,
-    pub(super) address: String,
+    id: String,
+    pub(super) address: IpAddr,
     identity: PodIdentity,
     config: v1::PodSandboxConfig,
 }
@@ -91,12 +92,7 @@ impl Runtime {
         let identity =
             PodIdentity { name: name.to_owned(), namespace: "bench".to_owned(), uid: format!("bench-{name}") };
         let config = v1::PodSandboxConfig {
-            metadata: Some(v1::PodSandboxMetadata {
-                name: identity.name.clone(),
-                namespace: identity.namespace.clone(),
-                uid: identity.uid.clone(),
-                attempt: 0,
-            }),
+            metadata: Some(identity.sandbox_metadata(0)),
             hostname: identity.name.clone(),
             log_directory: self.logs(&identity).display().to_string(),
             labels: identity.sandbox_labels(&BTreeMap::new()),
@@ -104,22 +100,18 @@ impl Runtime {
         };
         let id = self.client.run_pod_sandbox(config.clone(), "").await?;
         let status = self.client.pod_sandbox_status(&id).await?.status.unwrap_or_default();
-        let address = status.network.map(|network| network.ip).unwrap_or_default();
+        let address = status.network.context("the sandbox has no network")?.ip;
+        let address = address.parse().with_context(|| format!("{address:?} is no address"))?;
         Ok(Pod { id, address, identity, config })
     }
 
     /// Makes the container `main` of a guest, which is pulled first where it is not there yet.
-    pub(super) async fn create(&self, pod: &Pod, guest: &str, millis: Option<i64>) -> Result<String> {
+    async fn create(&self, pod: &Pod, guest: &str, millis: Option<i64>) -> Result<String> {
         let name = guests::test_reference(guest);
         let image = v1::ImageSpec { image: name.clone(), ..v1::ImageSpec::default() };
         if self.client.image_status(image.clone()).await?.is_none() {
             self.client.pull_image(image.clone(), None, Some(pod.config.clone())).await?;
         }
-        self.create_from(pod, image, millis).await
-    }
-
-    /// The same of an image that is there.
-    pub(super) async fn create_from(&self, pod: &Pod, image: v1::ImageSpec, millis: Option<i64>) -> Result<String> {
         let annotations = ContainerAnnotations { hash: "1".to_owned(), ..ContainerAnnotations::default() };
         let resources = millis.map(|millis| v1::LinuxContainerResources {
             cpu_period: 100_000,
@@ -159,6 +151,25 @@ impl Runtime {
         }
     }
 
+    /// So many pods that use all the CPU they get.
+    pub(super) async fn loops(&self, number: usize) -> Result<Vec<Pod>> {
+        let mut pods = Vec::new();
+        for number in 0..number {
+            let pod = self.pod(&format!("loop-{number}")).await?;
+            self.run(&pod, "loops", None).await?;
+            pods.push(pod);
+        }
+        Ok(pods)
+    }
+
+    /// Removes sandboxes.
+    pub(super) async fn remove_all(&self, pods: Vec<Pod>) -> Result<()> {
+        for pod in pods {
+            self.remove(pod).await?;
+        }
+        Ok(())
+    }
+
     /// Removes a sandbox and what is in it.
     pub(super) async fn remove(&self, pod: Pod) -> Result<()> {
         self.client.stop_pod_sandbox(&pod.id).await?;
@@ -179,19 +190,12 @@ impl Runtime {
 
     /// What the runtime holds now.
     pub(super) fn held(&self) -> Result<Held> {
-        let read = |file: &str, label: &str| -> Result<u64> {
-            let path = format!("/proc/{}/{file}", self.process.0.id());
-            let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-            let line = text.lines().find_map(|line| line.strip_prefix(label));
-            let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
-            kib.with_context(|| format!("{path} tells no {label}"))
-        };
         let of = format!("/proc/{}", self.process.0.id());
         let maps = std::fs::read_to_string(format!("{of}/maps")).context("reading the runtime's mappings")?;
         let files = std::fs::read_dir(format!("{of}/fd")).context("reading the runtime's open files")?;
         Ok(Held {
-            pss: read("smaps_rollup", "Pss:")?,
-            page_tables: read("status", "VmPTE:")?,
+            pss: kib(&self.process.0, "smaps_rollup", "Pss:")?,
+            page_tables: kib(&self.process.0, "status", "VmPTE:")?,
             maps: maps.lines().count() as u64,
             files: files.count() as u64,
         })

@@ -91,17 +91,23 @@ fn own_address() -> Option<IpAddr> {
 
 /// The CPU time, in seconds, that a process has used so far, and the largest resident set it had, in bytes.
 pub(super) fn usage(process: &Child) -> Result<(f64, u64)> {
-    let read = |file: &str| {
-        let path = format!("/proc/{}/{file}", process.id());
-        std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))
-    };
     // After the name, which may hold anything, in its parentheses: fields 3 and on. 14 and 15 are ticks, 100 a second.
-    let stat = read("stat")?;
+    let stat = read(process, "stat")?;
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
     let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u32>().ok());
     let cpu = ticks(14).zip(ticks(15)).context("/proc has another form")?;
-    let status = read("status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("/proc tells no VmHWM")?;
-    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().with_context(|| format!("{peak:?} is no size"))?;
-    Ok((f64::from(cpu.0 + cpu.1) / 100.0, kib * 1024))
+    Ok((f64::from(cpu.0 + cpu.1) / 100.0, kib(process, "status", "VmHWM:")? * 1024))
+}
+
+/// What a file of a process in /proc gives in KiB, by its label there.
+pub(super) fn kib(process: &Child, file: &str, label: &str) -> Result<u64> {
+    let text = read(process, file)?;
+    let amount = text.lines().find_map(|line| line.strip_prefix(label));
+    let amount = amount.with_context(|| format!("/proc's {file} tells no {label}"))?;
+    amount.trim().trim_end_matches(" kB").parse().with_context(|| format!("{amount:?} is no size"))
+}
+
+fn read(process: &Child, file: &str) -> Result<String> {
+    let path = format!("/proc/{}/{file}", process.id());
+    std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))
 }
